@@ -1,0 +1,211 @@
+"""The denoiser F(X_t): conditioning planes -> backbone -> adaptive residual layer (Eq. 12).
+
+It works on any backbone with `in_channels` and `out_channels`; to add one, see `BACKBONES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from exposurediffusion.models.nafnet import NAFNet
+from exposurediffusion.models.unet import UNet
+from exposurediffusion.physics.sensor import SATURATION, photon_counts
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet}
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Everything that is needed to build an `ExposureDenoiser`; it travels in the header of a weights file.
+
+    Attributes:
+        backbone: a name in `BACKBONES`.
+        options: further arguments of the backbone (width, depth, ...).
+        planes: colour planes of an image, 4 (Bayer) or 9 (X-Trans).
+        photons: feed the state in electrons, over the saturation.
+        origin: feed the capture again beside the state.
+        noise_map: feed the expected noise of a state, for cameras other than the one trained on.
+        adaptive_residual: mask, direct and residual branch (Eq. 12) instead of one image.
+    """
+
+    backbone: str = "unet"
+    options: dict[str, Any] = field(default_factory=dict)
+    planes: int = 4
+    photons: bool = True
+    origin: bool = False
+    noise_map: bool = False
+    adaptive_residual: bool = True
+
+    @property
+    def in_channels(self) -> int:
+        """Planes that the backbone is given."""
+        return self.planes * (1 + self.photons + self.origin + self.noise_map)
+
+    @property
+    def out_channels(self) -> int:
+        """Planes that the backbone gives."""
+        return 1 + 2 * self.planes if self.adaptive_residual else self.planes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is known of each capture besides its pixels.
+
+    Attributes:
+        ratio: amplification lambda_ref / lambda_T, (b).
+        gain: K, DN per electron, (b).
+        read_variance: light-free variance in DN^2, (b); used by the noise map only.
+        saturation: white - black in DN, to which gain and read variance refer.
+        origin: the capture at reference brightness, (b c h w); used by origin planes only.
+    """
+
+    ratio: Float[Tensor, "b"]
+    gain: Float[Tensor, "b"]
+    read_variance: Float[Tensor, "b"]
+    saturation: float = SATURATION
+    origin: Float[Tensor, "b c h w"] | None = None
+
+
+class Estimate(NamedTuple):
+    """What the denoiser says of a state; without the adaptive residual layer only `image` is there.
+
+    `image` = mask * direct + (1 - mask) * residual; `direct` is X_hat, `residual` is state + R_hat, all (b c h w) in
+    [0, 1] but for a network without the layer, whose image is not clipped; `mask` is (b 1 h w).
+    """
+
+    image: Tensor
+    mask: Tensor | None = None
+    direct: Tensor | None = None
+    residual: Tensor | None = None
+
+
+def noise_map(
+    state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
+) -> Float[Tensor, "b c h w"]:
+    """Expected noise of a state at reference brightness: `sqrt(gain * signal + read variance)`.
+
+    The signal is the state itself, clipped at 0; a state of exposure e has collected e times the light and one read.
+    """
+    amplification = conditions.ratio / (exposure * conditions.saturation)  # DN -> reference brightness
+    shot = (conditions.gain * amplification).reshape(-1, 1, 1, 1)
+    read = (conditions.read_variance * amplification**2).reshape(-1, 1, 1, 1)
+    return torch.sqrt(state.clamp(min=0) * shot + read)
+
+
+class ExposureDenoiser(nn.Module):
+    """A backbone with the paper's inputs and outputs.
+
+    Input planes, in this order: the state; its electrons over the saturation; the capture; the noise map (the last
+    three by configuration).
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        if config.backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {config.backbone!r}: one of {', '.join(BACKBONES)}")
+        self.config = config
+        self.backbone = BACKBONES[config.backbone](config.in_channels, config.out_channels, **config.options)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the planes must be multiples of this."""
+        return int(self.backbone.multiple)  # type: ignore[arg-type]
+
+    @property
+    def halo(self) -> int:
+        """Packed pixels around a tile that can change it."""
+        return int(self.backbone.halo)  # type: ignore[arg-type]
+
+    def condition(
+        self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
+    ) -> Float[Tensor, "b c2 h w"]:
+        """The planes that the backbone is given.
+
+        Raises:
+            ValueError: the state has another number of planes than the network.
+        """
+        if state.shape[1] != self.config.planes:
+            raise ValueError(
+                f"these weights are for {self.config.planes} planes, the image has {state.shape[1]} "
+                "(4: Bayer, 9: X-Trans)"
+            )
+        planes = [state]
+        if self.config.photons:
+            counts = photon_counts(state, exposure, conditions.ratio, conditions.gain, conditions.saturation)
+            planes.append(counts / SATURATION)
+        if self.config.origin:
+            planes.append(state if conditions.origin is None else conditions.origin)
+        if self.config.noise_map:
+            planes.append(noise_map(state, exposure, conditions))
+        return torch.cat(planes, dim=1) if len(planes) > 1 else state
+
+    def forward(
+        self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
+    ) -> Estimate:
+        """Estimate the clean image from a state, both at reference brightness (Eq. 12)."""
+        output = self.backbone(self.condition(state, exposure, conditions)).to(state.dtype)
+        if not self.config.adaptive_residual:
+            return Estimate(state + output if self.backbone.predicts_residual else output)
+        planes = self.config.planes
+        mask = torch.sigmoid(output[:, :1])
+        direct = output[:, 1 : 1 + planes].clamp(0, 1)
+        residual = (state + output[:, 1 + planes :]).clamp(0, 1)
+        return Estimate((mask * direct + (1 - mask) * residual).clamp(0, 1), mask, direct, residual)
+
+    def denoiser(
+        self,
+        ratio: float | Tensor,
+        gain: float | Tensor,
+        read: float | Tensor = 0.0,
+        saturation: float = SATURATION,
+    ) -> BoundDenoiser:
+        """The denoiser of one batch of captures, as `expose` wants it.
+
+        Args:
+            ratio: amplification.
+            gain: K, DN per electron.
+            read: light-free standard deviation, DN; matters to weights with a noise map only.
+            saturation: white - black, DN, to which gain and read refer.
+        """
+        device = next(self.parameters()).device
+
+        def vector(x: float | Tensor) -> Tensor:
+            return torch.as_tensor(x, dtype=torch.float32, device=device).reshape(-1)
+
+        return BoundDenoiser(self, Conditions(vector(ratio), vector(gain), vector(read) ** 2, saturation))
+
+
+@dataclass
+class BoundDenoiser:
+    """`denoise(state, exposure) -> estimate` of one batch of captures.
+
+    Attributes:
+        model: the network.
+        conditions: of the batch. If the network wants origin planes and `origin` is None, the first state that it is
+            given becomes the origin: `expose` begins with the capture. Make one for each run.
+        estimates: what the network said at each call, mask and branches included, if `keep` is set.
+    """
+
+    model: ExposureDenoiser
+    conditions: Conditions
+    keep: bool = False
+    estimates: list[Estimate] = field(default_factory=list)
+
+    def __call__(self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """The estimate alone."""
+        if self.model.config.origin and self.conditions.origin is None:
+            self.conditions = replace(self.conditions, origin=state)
+        estimate = self.model(state, exposure, self.conditions)
+        if self.keep:
+            self.estimates.append(estimate)
+        return estimate.image

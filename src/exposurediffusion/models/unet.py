@@ -1,0 +1,59 @@
+"""The U-Net of SID (Chen et al., CVPR 2018), of any width and depth."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvPair(nn.Module):
+    """Two 3x3 convolutions, each with LeakyReLU(0.2)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h w"]:
+        """Same size, other channels."""
+        return F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2, inplace=True)), 0.2, inplace=True)
+
+
+class UNet(nn.Module):
+    """Encoder and decoder with max pooling, transposed 2x2 upsampling and concatenated skips.
+
+    Args:
+        in_channels, out_channels: planes in and out.
+        width: channels of the first level; doubled at each pooling.
+        depth: number of poolings (4 in SID).
+    """
+
+    predicts_residual = False
+
+    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 4) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.encoders = nn.ModuleList(
+            ConvPair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True)
+        )
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
+        self.decoders = nn.ModuleList(ConvPair(2 * w, w) for w in reversed(widths[:-1]))
+        self.head = nn.Conv2d(width, out_channels, 1)
+        self.multiple = 2**depth
+        # Sites that reach a pixel: two 3x3 convolutions a level, down and up, and the alignment of the pooling cells.
+        self.halo = 4 * (2**depth - 1) + 2 ** (depth + 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h w"]:
+        """Height and width must be multiples of `multiple`."""
+        skips = []
+        for level, encoder in enumerate(self.encoders):
+            if level:
+                x = F.max_pool2d(x, 2)
+            x = encoder(x)
+            skips.append(x)
+        skips.pop()
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = decoder(torch.cat([up(x), skips.pop()], dim=1))
+        return self.head(x)

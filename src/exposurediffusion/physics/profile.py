@@ -1,0 +1,255 @@
+"""Camera profiles: how a sensor's noise follows its gain, and the noise parameters of one shot.
+
+The five calibrated cameras inside the package carry the figures of ELD (Wei et al., CVPR 2020 / TPAMI 2021; MIT).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib import resources
+from math import gamma, log, pi
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from exposurediffusion.physics.sensor import SATURATION
+
+
+def tukey_lambda_variance(shape: float) -> float:
+    """Variance of the Tukey-lambda distribution of unit scale; infinite for shape <= -1/2 (pi^2/3 at 0)."""
+    if shape <= -0.5:
+        return float("inf")
+    if abs(shape) < 1e-4:  # the closed form cancels there
+        return pi**2 / 3
+    return 2 / shape**2 * (1 / (1 + 2 * shape) - gamma(shape + 1) ** 2 / gamma(2 * shape + 2))
+
+
+@dataclass(frozen=True)
+class NoiseParameters:
+    """Noise of a batch of captures. All but `gain` and `tukey_shape` in DN of a camera with `saturation`.
+
+    Attributes:
+        gain: system gain K, DN per electron, shape (b).
+        read: standard deviation (Gaussian) or scale (Tukey-lambda) of the read noise, (b).
+        row: standard deviation of the offset of each sensor row, (b).
+        tukey_shape: Tukey-lambda shape of the read noise, (b); None: Gaussian.
+        quantisation: width of the uniform rounding error, DN.
+        colour_bias: black level error per plane, (b, planes); None: none.
+        saturation: white - black, DN.
+        source: where these come from, for people.
+    """
+
+    gain: Float[Tensor, "b"]
+    read: Float[Tensor, "b"]
+    row: Float[Tensor, "b"]
+    tukey_shape: Float[Tensor, "b"] | None = None
+    quantisation: float = 1.0
+    colour_bias: Float[Tensor, "b planes"] | None = None
+    saturation: float = SATURATION
+    source: str = "given"
+
+    @property
+    def read_variance(self) -> Float[Tensor, "b"]:
+        """Variance of everything that does not depend on light (read, row, rounding), DN squared."""
+        unit = torch.ones_like(self.read)
+        if self.tukey_shape is not None:
+            unit = torch.tensor([tukey_lambda_variance(s) for s in self.tukey_shape.tolist()]).to(self.read)
+        return self.read**2 * unit + self.row**2 + self.quantisation**2 / 12
+
+    @staticmethod
+    def gaussian(gain: float, read: float, saturation: float = SATURATION, source: str = "given") -> NoiseParameters:
+        """Shot noise and Gaussian read noise of a single capture; `read` is the whole light-free deviation in DN."""
+        g, r = torch.tensor([float(gain)]), torch.tensor([float(read)])
+        return NoiseParameters(g, r, torch.zeros(1), quantisation=0.0, saturation=saturation, source=source)
+
+    def to(self, device: torch.device | str) -> NoiseParameters:
+        """The same parameters on another device."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def rescaled(self, saturation: float) -> NoiseParameters:
+        """The same noise for a raw of another bit depth: every DN figure scaled by the ratio of the ranges."""
+        s = saturation / self.saturation
+        return replace(
+            self,
+            gain=self.gain * s,
+            read=self.read * s,
+            row=self.row * s,
+            quantisation=self.quantisation * s,
+            colour_bias=None if self.colour_bias is None else self.colour_bias * s,
+            saturation=saturation,
+        )
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """`log s = slope * log K + bias + sigma * N(0, 1)`: how a noise scale (DN) follows the gain."""
+
+    slope: float
+    bias: float
+    sigma: float
+
+    def median(self, gain: Tensor) -> Tensor:
+        """The scale at `gain` without its spread."""
+        return torch.exp(self.slope * torch.log(gain) + self.bias)
+
+    def sample(self, gain: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A random scale for each gain."""
+        spread = torch.randn(gain.shape, generator=generator, device=gain.device)
+        return self.median(gain) * torch.exp(self.sigma * spread)
+
+
+@dataclass(frozen=True)
+class CameraProfile:
+    """A calibrated camera.
+
+    Attributes:
+        name: short name, e.g. "SonyA7S2".
+        exif_model: make and model as files give them.
+        gain_iso_100, gain_iso_6400: K at the two ends, DN per electron; linear in ISO between and beyond.
+        gaussian_read, tukey_read, row: log-linear laws of the scales.
+        tukey_shapes: shapes seen in calibration.
+        colour_bias: black level errors seen in calibration, DN per plane (R, G1, B, G2).
+        saturation: white - black of the calibration, DN.
+        source: origin of the figures.
+    """
+
+    name: str
+    exif_model: str
+    gain_iso_100: float
+    gain_iso_6400: float
+    gaussian_read: LogLinear
+    tukey_read: LogLinear
+    row: LogLinear
+    tukey_shapes: tuple[float, ...] = ()
+    colour_bias: tuple[tuple[float, ...], ...] = ()
+    saturation: float = SATURATION
+    source: str = ""
+
+    def gain(self, iso: float) -> float:
+        """K at an ISO setting, DN per electron.
+
+        Raises:
+            ValueError: ISO is not positive, or so low that the line gives no positive gain.
+        """
+        slope = (self.gain_iso_6400 - self.gain_iso_100) / 6300
+        gain = self.gain_iso_100 + slope * (iso - 100)
+        if not (iso > 0 and gain > 0):
+            raise ValueError(f"no gain for ISO {iso:g} in the profile {self.name}")
+        return gain
+
+    def at_iso(self, iso: float, read: Literal["tukey", "gaussian"] = "tukey") -> NoiseParameters:
+        """The typical noise at an ISO: medians of the laws, the median shape, no colour bias."""
+        gain = torch.tensor([self.gain(iso)])
+        law = self.tukey_read if read == "tukey" else self.gaussian_read
+        shape = torch.tensor(self.tukey_shapes).median().reshape(1) if read == "tukey" else None
+        return NoiseParameters(
+            gain,
+            law.median(gain),
+            self.row.median(gain),
+            shape,
+            saturation=self.saturation,
+            source=f"profile {self.name} at ISO {iso:g}",
+        )
+
+    def sample(
+        self,
+        gain: Float[Tensor, "b"],
+        read: Literal["tukey", "gaussian"] = "tukey",
+        colour_bias: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> NoiseParameters:
+        """Random parameters of a batch of captures at the given gains, drawn from the laws."""
+        law = self.tukey_read if read == "tukey" else self.gaussian_read
+        return NoiseParameters(
+            gain,
+            law.sample(gain, generator),
+            self.row.sample(gain, generator),
+            _choose(self.tukey_shapes, gain, generator) if read == "tukey" else None,
+            colour_bias=_choose(self.colour_bias, gain, generator) if colour_bias else None,
+            saturation=self.saturation,
+            source=f"drawn from the profile {self.name}",
+        )
+
+    def to_json(self) -> str:
+        """The profile as JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> CameraProfile:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: not JSON, a field missing or unknown, or a number that makes no sense.
+        """
+        try:
+            fields = json.loads(text)
+            for law in ("gaussian_read", "tukey_read", "row"):
+                fields[law] = LogLinear(**fields[law])
+            fields["tukey_shapes"] = tuple(fields.get("tukey_shapes", ()))
+            fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
+            profile = CameraProfile(**fields)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a camera profile ({error})") from error
+        if not (0 < profile.gain_iso_100 < profile.gain_iso_6400 and profile.saturation > 0):
+            raise ValueError("not a camera profile (gains must be positive and rise with ISO)")
+        return profile
+
+
+def _choose(rows: tuple, gain: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One random row of a calibration list per capture."""
+    index = torch.randint(len(rows), gain.shape, generator=generator, device=gain.device)
+    return torch.tensor(rows, device=gain.device)[index]
+
+
+@cache
+def calibrated_cameras() -> dict[str, CameraProfile]:
+    """The profiles inside the package, by name."""
+    files = sorted(resources.files("exposurediffusion.physics").joinpath("cameras").iterdir(), key=lambda f: f.name)
+    profiles = [CameraProfile.from_json(f.read_text()) for f in files if f.name.endswith(".json")]
+    return {profile.name: profile for profile in profiles}
+
+
+def find_camera(model: str) -> CameraProfile | None:
+    """The calibrated profile whose camera a file's make and model name, or None. Ignores case and punctuation."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", text.lower())
+
+    wanted = plain(model)
+    for profile in calibrated_cameras().values():
+        if wanted and wanted in (plain(profile.name), plain(profile.exif_model)):
+            return profile
+        if wanted and wanted.endswith(plain(profile.exif_model.split(" ", 1)[-1])):
+            return profile
+    return None
+
+
+def load_profile(name_or_file: str) -> CameraProfile:
+    """A profile by name ("SonyA7S2"), by the camera's model, or from a JSON file.
+
+    Raises:
+        ValueError: neither; the message lists what is known.
+    """
+    if (profile := find_camera(name_or_file)) is not None:
+        return profile
+    path = Path(name_or_file)
+    if path.is_file():
+        try:
+            return CameraProfile.from_json(path.read_text())
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    known = ", ".join(calibrated_cameras())
+    raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")
+
+
+def log_uniform(low: float, high: float, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b"]:
+    """`count` values whose logarithm is uniform between log low and log high."""
+    return torch.exp(log(low) + (log(high) - log(low)) * torch.rand(count, generator=generator)).clamp(low, high)
+

@@ -1,0 +1,152 @@
+"""What training minimises: losses on an estimate, the auxiliary branch loss, and the unrolled loss of Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from exposurediffusion.process.exposure import (
+    Adjust,
+    ExposureSchedule,
+    Increment,
+    Transition,
+    expose,
+    identity,
+    markov,
+    mean_increment,
+)
+
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+"""`loss(estimate, clean)` of each pixel, same shape."""
+
+
+class Branches(Protocol):
+    """What a denoiser with the adaptive residual layer says; the last three are None without it."""
+
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def mask(self) -> Tensor | None: ...
+    @property
+    def direct(self) -> Tensor | None: ...
+    @property
+    def residual(self) -> Tensor | None: ...
+
+
+def l1_loss(estimate: Float[Tensor, "*s"], clean: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Absolute error of each pixel."""
+    return (estimate - clean).abs()
+
+
+def poisson_kl_loss(
+    estimate: Float[Tensor, "*s"], clean: Float[Tensor, "*s"], floor: float = 1e-3
+) -> Float[Tensor, "*s"]:
+    """KL divergence of two Poisson laws, up to the scale of the photon count (Eq. 11): `F log(F/X) + X - F`.
+
+    Both arguments are raised to `floor`, below which the logarithm would blow up.
+    """
+    estimate, clean = estimate.clamp(min=floor), clean.clamp(min=floor)
+    return estimate * torch.log(estimate / clean) + clean - estimate
+
+
+PIXEL_LOSSES: dict[str, PixelLoss] = {"l1": l1_loss, "kl": poisson_kl_loss}
+
+
+def branch_loss(output: Branches, clean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Auxiliary L1 on each branch, weighted by the mask: `|X_hat - X| M + |(state + R_hat) - X| (1 - M)`.
+
+    Zero for a network without the adaptive residual layer.
+    """
+    if output.mask is None or output.direct is None or output.residual is None:
+        return torch.zeros_like(clean)
+    return l1_loss(output.direct, clean) * output.mask + l1_loss(output.residual, clean) * (1 - output.mask)
+
+
+class StepWeights(nn.Module):
+    """Learned weights of the steps' losses: clipped to [0, 1], the last is 1 minus the others' sum; equal at first."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.free = nn.Parameter(torch.full((steps,), 1 / (steps + 1)))
+
+    def forward(self) -> Float[Tensor, "n"]:
+        """steps + 1 weights."""
+        free = self.free.clamp(0, 1)
+        return torch.cat([free, (1 - free.sum()).reshape(1)])
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The unrolled loss and its choices.
+
+    Attributes:
+        pixel: loss of a pixel, a name in `PIXEL_LOSSES`.
+        branch: weight of the auxiliary branch loss.
+        balance: divide each image's loss by its capture's mean absolute error plus this floor, so that bright, clean
+            captures count as much as dark, noisy ones (PSNR is a logarithm); None: plain mean.
+        transition, increment, clamp: of `expose`.
+    """
+
+    pixel: str = "l1"
+    branch: float = 1.0
+    balance: float | None = None
+    transition: Transition = markov
+    increment: Increment = mean_increment
+    clamp: tuple[float, float] | None = None
+
+
+def unrolled_loss(
+    evaluate: Callable[[Tensor, Tensor], Branches],
+    capture: Float[Tensor, "b c h w"],
+    clean: Float[Tensor, "b c h w"],
+    schedule: ExposureSchedule,
+    objective: Objective,
+    weights: Float[Tensor, "n"] | None = None,
+    adjust: Adjust = identity,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, ""], list[float]]:
+    """Algorithm 1: the weighted mean of the loss of every step of the simulated exposure.
+
+    Args:
+        evaluate: the network: `evaluate(state, exposure)` with an `image` and, by its kind, mask and branches.
+        capture, clean: X_T and X_ref at reference brightness.
+        schedule: usually `ExposureSchedule.random`.
+        objective: the choices.
+        weights: of the steps, from `StepWeights`; None: equal.
+        adjust: `illuminance correction` when the published rows are reproduced.
+        generator: of sampled increments.
+
+    Returns:
+        The loss, and the unweighted loss of each step for the log.
+    """
+    outputs: list[Branches] = []
+
+    def denoise(state: Tensor, exposure: Tensor) -> Tensor:
+        outputs.append(evaluate(state, exposure))
+        return outputs[-1].image
+
+    balance = torch.ones(len(clean), device=clean.device)
+    if objective.balance is not None:
+        balance = 1 / (l1_loss(capture.clamp(0, 1), clean).mean(dim=(1, 2, 3)) + objective.balance)
+    pixel = PIXEL_LOSSES[objective.pixel]
+    losses = []
+    for step in expose(
+        denoise,
+        capture,
+        schedule,
+        transition=objective.transition,
+        increment=objective.increment,
+        clamp=objective.clamp,
+        adjust=adjust,
+        generator=generator,
+    ):
+        error = pixel(step.estimate, clean) + objective.branch * branch_loss(outputs[-1], clean)
+        losses.append((error.mean(dim=(1, 2, 3)) * balance).mean())
+    stacked = torch.stack(losses)
+    total = stacked.mean() if weights is None else (stacked * weights).sum()
+    return total, stacked.detach().tolist()
