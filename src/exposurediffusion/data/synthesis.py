@@ -1,0 +1,191 @@
+"""Clean light from pictures: views of panoramas and crops of photographs, as a camera would record them.
+
+Training and simulation share it: linear RGB -> the camera's colour space and inverse white balance -> mosaic -> planes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import atan2, exp, log, pi, radians, tan
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from exposurediffusion.data.images import find_images, read_linear
+from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack
+
+# CIE XYZ (D65) from linear sRGB, IEC 61966-2-1.
+XYZ_FROM_RGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+# Camera from XYZ (D65), x 10^4, as in LibRaw's table (Adobe's figures), of the five calibrated cameras.
+CAMERA_FROM_XYZ: dict[str, tuple[int, ...]] = {
+    "SonyA7S2": (5838, -1430, -246, -3497, 11477, 2297, -748, 1885, 5778),
+    "NikonD850": (10405, -3755, -1270, -5461, 13787, 1793, -1040, 2015, 6785),
+    "CanonEOS5D4": (6446, -366, -864, -4436, 12204, 2513, -952, 2496, 6348),
+    "CanonEOS70D": (7034, -804, -1014, -4420, 12564, 2058, -851, 1994, 5758),
+    "CanonEOS700D": (6602, -841, -939, -4472, 12458, 2247, -975, 2039, 6148),
+}
+PANORAMA_FOCAL = 240 / (2 * tan(radians(76) / 2)) / 1024  # pixels of focal length per pixel of panorama width
+
+
+def camera_from_rgb(camera: str) -> Float[Tensor, "3 3"]:
+    """Linear sRGB to white-balanced camera RGB: white stays white."""
+    matrix = np.array(CAMERA_FROM_XYZ[camera]).reshape(3, 3) / 1e4 @ XYZ_FROM_RGB
+    return torch.from_numpy(matrix / matrix.sum(axis=1, keepdims=True)).float()
+
+
+def record(
+    rgb: Float[Tensor, "*b 3 rows columns"],
+    camera: str,
+    white_balance: tuple[float, float],
+    cfa: CFA,
+    level: float,
+    highlight: float = 4.0,
+) -> Float[Tensor, "*b planes h w"]:
+    """The noise-free planes that a camera would record of a linear picture.
+
+    Args:
+        rgb: linear light, non-negative.
+        camera: whose colour matrix, a name in `CAMERA_FROM_XYZ`.
+        white_balance: gains of red and blue that the camera would need; its raw values are divided by them.
+        cfa: colour filter array.
+        level: mean green level wanted, highlights counted as white.
+        highlight: clip of the light, in units of white.
+    """
+    camera_rgb = torch.einsum("ij,...jhw->...ihw", camera_from_rgb(camera), rgb).clamp(min=0)
+    balance = torch.tensor([1 / white_balance[0], 1.0, 1 / white_balance[1]])[:, None, None]
+    camera_rgb = camera_rgb * balance
+    return pack(mosaic_from_rgb((camera_rgb * _gain_for(camera_rgb[..., 1, :, :], level)).clamp(max=highlight), cfa), cfa)
+
+
+def _gain_for(green: Tensor, level: float) -> float:
+    """The factor that brings the mean of `green`, clipped at white, to `level`; three fixed-point steps suffice."""
+    gain = level / max(float(green.mean()), 1e-6)
+    for _ in range(3):
+        gain *= level / max(float((green * gain).clamp(max=1).mean()), 1e-6)
+    return min(gain, 1e6)
+
+
+@dataclass(frozen=True)
+class Panorama:
+    """An equirectangular, scene-linear panorama, (3, rows, columns) float16."""
+
+    pixels: Tensor
+
+    def view(self, size: int, yaw: float, pitch: float, zoom: float = 1.0) -> Float[Tensor, "3 size size"]:
+        """A perspective view (angles in radians) at the panorama's own density times `zoom` (below 1: smaller)."""
+        if zoom < 1:  # sample densely, then average, so that nothing aliases
+            factor = max(1, round(1 / zoom))
+            return F.avg_pool2d(self.view(size * factor, yaw, pitch)[None], factor)[0]
+        focal = PANORAMA_FOCAL * self.pixels.shape[-1] * zoom
+        axis = (torch.arange(size) - (size - 1) / 2) / focal
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        up, forward = -y * np.cos(pitch) + np.sin(pitch), np.cos(pitch) + y * np.sin(pitch)
+        longitude = torch.atan2(x, forward) + yaw
+        latitude = torch.atan2(up, torch.hypot(x, forward))
+        grid = torch.stack([torch.remainder(longitude / pi + 1, 2) - 1, -latitude * 2 / pi], dim=-1)
+        wrapped = F.grid_sample(
+            self.pixels[None].float(), grid[None].float(), "bilinear", padding_mode="border", align_corners=False
+        )
+        return wrapped[0]
+
+    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "3 size size"]:
+        """A random view, mostly near the horizon."""
+        yaw, tilt, shrink = torch.rand(3, generator=generator).tolist()
+        return self.view(size, (2 * yaw - 1) * pi, atan2(2.4 * tilt - 1.2, 1.0), 0.5 if shrink < 0.25 else 1.0)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph in linear light, already downscaled, (3, rows, columns) float16."""
+
+    pixels: Tensor
+
+    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "3 size size"]:
+        """A random crop, sometimes at half the scale."""
+        rows, columns = self.pixels.shape[-2:]
+        top, left, shrink = torch.rand(3, generator=generator).tolist()
+        factor = 2 if shrink < 0.3 and min(rows, columns) >= 2 * size else 1
+        span = size * factor
+        top, left = int(top * (rows - span + 1)), int(left * (columns - span + 1))
+        crop = self.pixels[:, top : top + span, left : left + span].float()
+        return F.avg_pool2d(crop[None], factor)[0] if factor > 1 else crop
+
+
+def load_clean(path: Path, downscale: int = 2) -> Panorama | Photograph:
+    """A clean source from a file: an HDR file twice as wide as high is a panorama, all else a photograph.
+
+    Photographs are averaged `downscale` x `downscale` in linear light, which removes noise and compression.
+    """
+    image = torch.from_numpy(read_linear(path)).permute(2, 0, 1)
+    if path.suffix.lower() == ".hdr" and image.shape[-1] == 2 * image.shape[-2]:
+        return Panorama(image.clamp(max=6e4).half())
+    if path.suffix.lower() not in (".hdr", ".tif", ".tiff"):
+        image = F.avg_pool2d(image[None], downscale)[0]
+    return Photograph(image.clamp(max=6e4).half())
+
+
+@dataclass(frozen=True)
+class CleanPatches:
+    """An endless, seeded stream of clean patches as cameras record them.
+
+    Attributes:
+        sources: panoramas and photographs.
+        size: side of a patch in packed pixels.
+        cfa: colour filter array.
+        level: range of the mean green level (log-uniform).
+        seed: one seed and index, one batch, in any process and order.
+    """
+
+    sources: Sequence[Panorama | Photograph]
+    size: int
+    cfa: CFA
+    level: tuple[float, float] = (0.01, 0.4)
+    seed: int = 0
+
+    @staticmethod
+    def from_folder(folder: Path, size: int, cfa: CFA, seed: int = 0) -> CleanPatches:
+        """All pictures of a folder.
+
+        Raises:
+            ValueError: there is none, or one is unreadable or too small.
+        """
+        files = find_images(folder)
+        if not files:
+            raise ValueError(f"{folder}: no pictures (.hdr, .tif, .png, .jpg) to train on")
+        sources = [load_clean(path) for path in files]
+        for path, source in zip(files, sources, strict=True):
+            if isinstance(source, Photograph) and min(source.pixels.shape[-2:]) < size * cfa.stride:
+                raise ValueError(f"{path}: smaller than a training patch of {size * cfa.stride} pixels")
+        return CleanPatches(sources, size, cfa, seed=seed)
+
+    def batch(self, index: int, count: int) -> Float[Tensor, "count planes size size"]:
+        """Batch number `index`; values above 1 are highlights."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        return torch.stack([self._patch(generator) for _ in range(count)])
+
+    def _patch(self, generator: torch.Generator) -> Tensor:
+        pick = torch.randint(len(self.sources), (1,), generator=generator).item()
+        rgb = self.sources[int(pick)].sample(self.size * self.cfa.stride, generator)
+        turn, camera, flip = torch.randint(4 * 5 * 2, (1,), generator=generator).item(), 0, 0
+        turn, camera, flip = int(turn) % 4, int(turn) // 4 % 5, int(turn) // 20
+        rgb = torch.rot90(rgb, turn, (-2, -1))
+        rgb = rgb.flip(-1) if flip else rgb
+        u = torch.rand(4, generator=generator).tolist()
+        low, high = log(self.level[0]), log(self.level[1])
+        saturation = 0.6 + 0.8 * u[3]  # more and less colourful scenes than the sources
+        grey = rgb.mean(dim=0, keepdim=True)
+        rgb = (grey + saturation * (rgb - grey)).clamp(min=0)
+        return record(
+            rgb,
+            list(CAMERA_FROM_XYZ)[camera],
+            (1.4 + 1.2 * u[0], 1.2 + 1.3 * u[1]),
+            self.cfa,
+            exp(low + (high - low) * u[2]),
+        )

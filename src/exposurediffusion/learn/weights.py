@@ -1,0 +1,131 @@
+"""Weights files: safetensors whose header holds everything that is needed to build and run the model."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+from exposurediffusion.process.sampling import Sampling
+
+FORMAT = "exposurediffusion/1"
+PRETRAINED: dict[str, str] = {"default": "default.safetensors"}
+"""Weights inside the package: name -> file in `exposurediffusion/learn/pretrained`."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What travels in the header of a weights file.
+
+    Attributes:
+        denoiser: the network.
+        sampling: how it wants to be run unless the user says otherwise.
+        name: for people.
+        training: provenance, e.g. preset, seed, iterations, data.
+    """
+
+    denoiser: DenoiserConfig
+    sampling: Sampling = Sampling()
+    name: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        content = {"denoiser": self.denoiser.to_dict(), "sampling": self.sampling.to_dict()}
+        return json.dumps({**content, "name": self.name, "training": self.training}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ModelCard:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: not such a text, or from another version.
+        """
+        try:
+            content = json.loads(text)
+            denoiser = DenoiserConfig(**content["denoiser"])
+            return ModelCard(denoiser, Sampling(**content["sampling"]), content["name"], content["training"])
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"the header does not describe a model ({error})") from error
+
+
+class TrainedDenoiser(ExposureDenoiser):
+    """An `ExposureDenoiser` that knows how it wants to be run."""
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__(card.denoiser)
+        self.card = card
+
+
+def save_weights(path: Path, model: ExposureDenoiser, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
+    """Write a weights file, whole or not at all.
+
+    Args:
+        path: ends in .safetensors.
+        model: its parameters are stored.
+        card: goes into the header.
+        dtype: of the stored parameters; bfloat16 or float16 halve the file.
+    """
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "card": card.to_json()})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu") -> TrainedDenoiser:
+    """A trained model, ready for inference.
+
+    Args:
+        name_or_file: a name in `PRETRAINED`, or a .safetensors file of ours.
+        device: where the parameters go (float32).
+
+    Raises:
+        ValueError: no such name or file, not our format, or tensors that do not fit the header.
+    """
+    with _path_of(name_or_file) as path:
+        card, tensors = _read(path)
+    model = TrainedDenoiser(card)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{name_or_file}: the tensors do not fit the header ({error})") from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _path_of(name_or_file: str | Path):  # noqa: ANN202 - a context manager of a path
+    if str(name_or_file) in PRETRAINED:
+        files = resources.files("exposurediffusion.learn") / "pretrained" / PRETRAINED[str(name_or_file)]
+        return resources.as_file(files)
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise ValueError(f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {', '.join(PRETRAINED)}")
+    return resources.as_file(path)
+
+
+def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        hint = "; convert the authors' .pt checkpoints with `expose convert`" if path.suffix in (".pt", ".pth") else ""
+        raise ValueError(f"{path}: not a safetensors file ({error}){hint}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path}: not weights of this program (format {metadata.get('format')!r}, not {FORMAT!r})")
+    try:
+        return ModelCard.from_json(metadata["card"]), tensors
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error

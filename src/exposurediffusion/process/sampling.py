@@ -1,0 +1,86 @@
+"""A run of the exposure process by names, as weights files, presets and the command line spell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from exposurediffusion.process.exposure import (
+    Adjust,
+    Denoise,
+    ExposureSchedule,
+    ExposureStep,
+    Increment,
+    SampledIncrement,
+    Transition,
+    expose,
+    identity,
+    markov,
+    mean_increment,
+    restart,
+)
+
+TRANSITIONS: dict[str, Transition] = {"markov": markov, "restart": restart}
+SCHEDULES = {"paper": ExposureSchedule.paper, "official": ExposureSchedule.official}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to run `expose`.
+
+    Attributes:
+        steps: simulated exposures T; the network runs T + 1 times.
+        schedule: `paper` ends at the reference exposure, `official` one step before it.
+        transition: `markov` exposes on from the newest state, `restart` from the capture.
+        increment: `mean`, or `sampled` with Poisson shot noise.
+        clamp: range to which capture and estimates are clamped before they are exposed on, or None.
+    """
+
+    steps: int = 2
+    schedule: Literal["paper", "official"] = "paper"
+    transition: Literal["markov", "restart"] = "markov"
+    increment: Literal["mean", "sampled"] = "mean"
+    clamp: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES or self.transition not in TRANSITIONS:
+            raise ValueError(f"unknown schedule {self.schedule!r} or transition {self.transition!r}")
+        if self.increment not in ("mean", "sampled"):
+            raise ValueError(f"unknown increment {self.increment!r}: mean or sampled")
+        if self.clamp is not None:
+            object.__setattr__(self, "clamp", tuple(self.clamp))  # lists come from JSON
+
+    def increments(self, electrons: Float[Tensor, "b"] | float) -> Increment:
+        """The increment, for captures with so many electrons where the image is 1."""
+        return SampledIncrement(electrons) if self.increment == "sampled" else mean_increment
+
+    def run(
+        self,
+        denoise: Denoise,
+        capture: Float[Tensor, "b c h w"],
+        ratio: float | Float[Tensor, "b"],
+        electrons: Float[Tensor, "b"] | float,
+        *,
+        adjust: Adjust = identity,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[ExposureStep]:
+        """`expose` with these choices; see there."""
+        return expose(
+            denoise,
+            capture,
+            SCHEDULES[self.schedule](ratio, self.steps),
+            transition=TRANSITIONS[self.transition],
+            increment=self.increments(electrons),
+            clamp=self.clamp,
+            adjust=adjust,
+            generator=generator,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
