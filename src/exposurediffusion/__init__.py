@@ -1,0 +1,66 @@
+"""ExposureDiffusion: turn a dark raw photograph into a clean, bright one (Wang et al., ICCV 2023).
+
+The names below are the public interface; each is imported when first used, so that `import exposurediffusion` pulls in
+neither a raw decoder nor anything else that the caller may not need.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from exposurediffusion.apps.enhance import EnhancePlan, enhance
+    from exposurediffusion.data.dng import write_dng
+    from exposurediffusion.data.raw import RawError, read_raw
+    from exposurediffusion.data.render import render
+    from exposurediffusion.learn.official import from_official
+    from exposurediffusion.learn.trainer import train
+    from exposurediffusion.learn.weights import load, save_weights
+    from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+    from exposurediffusion.physics.mosaic import CFA, pack, unpack
+    from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
+    from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
+    from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+    from exposurediffusion.process.exposure import ExposureSchedule, ExposureStep, SampledIncrement, expose
+    from exposurediffusion.process.exposure import markov, mean_increment, restart
+    from exposurediffusion.process.sampling import Sampling
+
+_MODULES = {
+    "apps.enhance": ("EnhancePlan", "enhance"),
+    "data.dng": ("write_dng",),
+    "data.raw": ("RawError", "read_raw"),
+    "data.render": ("render",),
+    "learn.official": ("from_official",),
+    "learn.trainer": ("train",),
+    "learn.weights": ("load", "save_weights"),
+    "models.denoiser": ("DenoiserConfig", "ExposureDenoiser"),
+    "physics.mosaic": ("CFA", "pack", "unpack"),
+    "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
+    "physics.profile": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),
+    "physics.sensor": ("Metadata", "RawFrame", "Sensor"),
+    "process.exposure": (
+        "ExposureSchedule",
+        "ExposureStep",
+        "SampledIncrement",
+        "expose",
+        "markov",
+        "mean_increment",
+        "restart",
+    ),
+    "process.sampling": ("Sampling",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)  # noqa: PLE0605 - a list, computed
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

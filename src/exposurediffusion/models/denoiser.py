@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from exposurediffusion.models.nafnet import NAFNet
 from exposurediffusion.models.unet import UNet
+from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.sensor import SATURATION, photon_counts
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet}
@@ -118,7 +119,7 @@ class ExposureDenoiser(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Height and width of the planes must be multiples of this."""
+        """The backbone takes heights and widths that are multiples of this; `forward` pads by reflection."""
         return int(self.backbone.multiple)  # type: ignore[arg-type]
 
     @property
@@ -152,8 +153,9 @@ class ExposureDenoiser(nn.Module):
     def forward(
         self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
     ) -> Estimate:
-        """Estimate the clean image from a state, both at reference brightness (Eq. 12)."""
-        output = self.backbone(self.condition(state, exposure, conditions)).to(state.dtype)
+        """Estimate the clean image from a state, both at reference brightness (Eq. 12). Any size."""
+        padded, (height, width) = pad_planes(self.condition(state, exposure, conditions), self.multiple)
+        output = self.backbone(padded).to(state.dtype)[..., :height, :width]
         if not self.config.adaptive_residual:
             return Estimate(state + output if self.backbone.predicts_residual else output)
         planes = self.config.planes
@@ -182,7 +184,8 @@ class ExposureDenoiser(nn.Module):
         def vector(x: float | Tensor) -> Tensor:
             return torch.as_tensor(x, dtype=torch.float32, device=device).reshape(-1)
 
-        return BoundDenoiser(self, Conditions(vector(ratio), vector(gain), vector(read) ** 2, saturation))
+        conditions = Conditions(vector(ratio), vector(gain), vector(read) ** 2, saturation)
+        return BoundDenoiser(self, conditions)
 
 
 @dataclass
@@ -191,8 +194,8 @@ class BoundDenoiser:
 
     Attributes:
         model: the network.
-        conditions: of the batch. If the network wants origin planes and `origin` is None, the first state that it is
-            given becomes the origin: `expose` begins with the capture. Make one for each run.
+        conditions: of the batch. If `origin` is None, the first state that it is given becomes the origin: `expose`
+            begins with the capture. Make one for each run.
         estimates: what the network said at each call, mask and branches included, if `keep` is set.
     """
 
@@ -203,8 +206,10 @@ class BoundDenoiser:
 
     def __call__(self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
         """The estimate alone."""
-        if self.model.config.origin and self.conditions.origin is None:
-            self.conditions = replace(self.conditions, origin=state)
+        if self.conditions.origin is None:
+            scalars = (self.conditions.ratio, self.conditions.gain, self.conditions.read_variance)
+            ratio, gain, read_variance = (values.expand(len(state)) for values in scalars)
+            self.conditions = Conditions(ratio, gain, read_variance, self.conditions.saturation, state)
         estimate = self.model(state, exposure, self.conditions)
         if self.keep:
             self.estimates.append(estimate)

@@ -30,7 +30,7 @@ class ChannelNorm(nn.Module):
 class GlobalPool(nn.Module):
     """Mean over the image. It is the only operation of the network that sees all of a frame at once.
 
-    So that a frame may be processed in tiles, the pooled vector can be taken once and held: see `pooling_held`.
+    So that a frame may be processed in tiles, the pooled vector can be taken once and held: see `pooling_recorded`.
     """
 
     def __init__(self) -> None:
@@ -51,13 +51,16 @@ class GlobalPool(nn.Module):
 
 
 @contextmanager
-def pooling_recorded(network: nn.Module) -> Iterator[None]:
-    """Within, the next evaluation pools over its whole batch and leaves the result held in each `GlobalPool`."""
+def pooling_recorded(network: nn.Module) -> Iterator[list[GlobalPool]]:
+    """Within, an evaluation pools over its whole batch, and leaves the result held in each `GlobalPool`.
+
+    Yields the pools that the network has; with an empty list there is nothing to evaluate.
+    """
     pools = [module for module in network.modules() if isinstance(module, GlobalPool)]
     for pool in pools:
         pool.recording, pool.held = True, None
     try:
-        yield
+        yield pools
     finally:
         for pool in pools:
             pool.recording = False
@@ -132,8 +135,10 @@ class NAFNet(nn.Module):
         self.ending = nn.Conv2d(width, out_channels, 3, padding=1)
         self.multiple = 2 ** len(encoders)
         # One 3x3 convolution a block; a deep network's would exceed any tile, but its far field is faint.
-        reach = 2 + sum(n * 2**i for i, n in enumerate([*encoders, middle])) + sum(
-            n * 2**i for i, n in enumerate(reversed(decoders))
+        reach = (
+            2
+            + sum(n * 2**i for i, n in enumerate([*encoders, middle]))
+            + sum(n * 2**i for i, n in enumerate(reversed(decoders)))
         )
         self.halo = min(reach + 2 * self.multiple, 128)
 

@@ -35,15 +35,13 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 4) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
-        self.encoders = nn.ModuleList(
-            ConvPair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True)
-        )
+        self.encoders = nn.ModuleList(ConvPair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True))
         self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.decoders = nn.ModuleList(ConvPair(2 * w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv2d(width, out_channels, 1)
         self.multiple = 2**depth
-        # Sites that reach a pixel: two 3x3 convolutions a level, down and up, and the alignment of the pooling cells.
-        self.halo = 4 * (2**depth - 1) + 2 ** (depth + 1)
+        # What reaches a pixel beside an edge that lies on a multiple: two 3x3 convolutions a level, down and up.
+        self.halo = 6 * 2**depth - 2
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h w"]:
         """Height and width must be multiples of `multiple`."""
@@ -56,4 +54,7 @@ class UNet(nn.Module):
         skips.pop()
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = decoder(torch.cat([up(x), skips.pop()], dim=1))
-        return self.head(x)
+        if x.dtype == self.head.weight.dtype:  # not under autocast
+            return self.head(x)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 here would leave bands in smooth gradients
+            return self.head(x.to(self.head.weight.dtype))

@@ -153,7 +153,7 @@ def pack(mosaic: Shaped[Tensor, "*b rows columns"], cfa: CFA) -> Shaped[Tensor, 
     """Sort a mosaic into its colour planes.
 
     A frame that does not start or end on a tile is completed by reflection, which repeats values of the same colour;
-    `unpack` takes the completion off again, so `unpack(pack(x, cfa), cfa, x.shape[-2:]) == x` for every size >= one tile.
+    `unpack` takes the completion off again: `unpack(pack(x, cfa), cfa, x.shape[-2:]) == x` for every size >= one tile.
 
     Raises:
         ValueError: the mosaic is smaller than one tile.
@@ -224,9 +224,7 @@ def mosaic_from_rgb(rgb: Float[Tensor, "*b 3 rows columns"], cfa: CFA) -> Float[
     return rgb.gather(-3, channel.expand(*rgb.shape[:-3], 1, rows, columns)).squeeze(-3)
 
 
-def pad_planes(
-    planes: Float[Tensor, "b c h w"], multiple: int
-) -> tuple[Float[Tensor, "b c h2 w2"], tuple[int, int]]:
+def pad_planes(planes: Float[Tensor, "b c h w"], multiple: int) -> tuple[Float[Tensor, "b c h2 w2"], tuple[int, int]]:
     """Pad at the bottom and right by reflection (repetition where too small) to a multiple; also the original size."""
     height, width = planes.shape[-2:]
     right, bottom = -width % multiple, -height % multiple

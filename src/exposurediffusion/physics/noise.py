@@ -22,7 +22,8 @@ def tukey_lambda(
 ) -> Float[Tensor, "b ..."]:
     """Samples of the Tukey-lambda law of unit scale: quantile `(u^l - (1-u)^l) / l`, logistic at l = 0."""
     u = torch.rand(size, generator=generator, device=shape.device)
-    u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+    step = torch.finfo(u.dtype).eps / 2  # of torch.rand, which gives 0 but not 1: there is no more tail than that
+    u = u.clamp(step / 2, 1 - step)
     log_u, log_v = torch.log(u), torch.log1p(-u)
     lam = shape.reshape(-1, *[1] * (len(size) - 1))
     safe = torch.where(lam == 0, 1.0, lam)
@@ -68,7 +69,8 @@ def simulate_capture(
     def per_image(values: Tensor) -> Tensor:
         return values.to(clean.device).reshape(-1, 1, 1, 1)
 
-    size, device = tuple(clean.shape), clean.device
+    (b, c, h, w), device = clean.shape, clean.device
+    size = (b, c, h, w)
     scale = per_image(noise.saturation / ratio)  # DN of white at the capture's exposure
     gain = per_image(noise.gain)
     dn = torch.poisson(clean.clamp(min=0) * scale / gain, generator=generator) * gain

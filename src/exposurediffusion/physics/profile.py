@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from math import gamma, log, pi
+from math import gamma, log, log2, pi
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +74,12 @@ class NoiseParameters:
         return replace(self, **moved)
 
     def rescaled(self, saturation: float) -> NoiseParameters:
-        """The same noise for a raw of another bit depth: every DN figure scaled by the ratio of the ranges."""
-        s = saturation / self.saturation
+        """The same noise for a raw with another range of DN.
+
+        A difference of whole bits is another bit depth, by which every figure in DN is scaled; what remains (cameras
+        of 14 bits have ranges from 13,000 to 16,000 DN) is a different full well, with the same DN.
+        """
+        s = 2.0 ** round(log2(saturation / self.saturation))
         return replace(
             self,
             gain=self.gain * s,
@@ -252,4 +256,3 @@ def load_profile(name_or_file: str) -> CameraProfile:
 def log_uniform(low: float, high: float, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b"]:
     """`count` values whose logarithm is uniform between log low and log high."""
     return torch.exp(log(low) + (log(high) - log(low)) * torch.rand(count, generator=generator)).clamp(low, high)
-

@@ -81,6 +81,7 @@ class Metadata:
         iso: sensitivity setting.
         shutter: exposure time in seconds.
         aperture, focal_length: f-number; millimetres.
+        lens: model of the lens.
         orientation: EXIF orientation, 1..8.
         as_shot_neutral: camera RGB of a neutral at the shot's white balance, green = 1 (DNG's AsShotNeutral).
         colour_matrix: 3x3 from CIE XYZ to camera RGB (DNG's ColorMatrix), rows flattened.
@@ -97,6 +98,7 @@ class Metadata:
     shutter: float | None = None
     aperture: float | None = None
     focal_length: float | None = None
+    lens: str | None = None
     orientation: int = 1
     as_shot_neutral: tuple[float, float, float] | None = None
     colour_matrix: tuple[float, ...] | None = None

@@ -10,9 +10,9 @@ to the capture's: 1 is the capture itself, `ratio` the reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -76,15 +76,20 @@ def _as_ratio(ratio: float | Tensor, steps: int) -> Tensor:
     return ratio
 
 
+@runtime_checkable
 class Increment(Protocol):
-    """What is collected while the exposure grows: `increment(expected, generator)`, same shape and unit."""
+    """The light of a further stretch of exposure, as its mean brightness: `increment(estimate, duration, generator)`.
 
-    def __call__(self, expected: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+    `estimate` is (b c h w) at reference brightness, `duration` (b) in exposures of the capture; the result has the
+    shape, unit and expectation of `estimate`.
+    """
+
+    def __call__(self, estimate: Tensor, duration: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
 
 
-def mean_increment(expected: Image, generator: torch.Generator | None = None) -> Image:
+def mean_increment(estimate: Image, duration: PerImage, generator: torch.Generator | None = None) -> Image:
     """The expectation itself: a simulated exposure without shot noise of its own."""
-    return expected
+    return estimate
 
 
 @dataclass(frozen=True)
@@ -98,13 +103,15 @@ class SampledIncrement:
 
     electrons: PerImage | float
 
-    def __call__(self, expected: Image, generator: torch.Generator | None = None) -> Image:
-        """Draw the increment whose expectation is given."""
-        electrons = torch.as_tensor(self.electrons, device=expected.device).reshape(-1, 1, 1, 1)
-        counts = torch.poisson((expected.detach() * electrons).clamp(min=0), generator=generator)
-        return expected + (counts / electrons - expected.detach())
+    def __call__(self, estimate: Image, duration: PerImage, generator: torch.Generator | None = None) -> Image:
+        """Count Poisson electrons whose expectation the estimate gives."""
+        per_unit = (torch.as_tensor(self.electrons, device=estimate.device) * duration).reshape(-1, 1, 1, 1)
+        per_unit = per_unit.clamp(min=torch.finfo(torch.float32).tiny)  # an empty stretch counts nothing
+        drawn = torch.poisson((estimate.detach() * per_unit).clamp_(min=0), generator=generator).div_(per_unit)
+        return drawn if not estimate.requires_grad else estimate + (drawn - estimate.detach())
 
 
+@runtime_checkable
 class Transition(Protocol):
     """How the next state is collected; see `markov` and `restart`."""
 
@@ -154,9 +161,9 @@ def _collect(
     increment: Increment,
     generator: torch.Generator | None,
 ) -> Image:
-    """Add the light of `then - now` to what `start` holds, and return to reference brightness."""
-    now, then = now.reshape(-1, 1, 1, 1), then.reshape(-1, 1, 1, 1)
-    return (start * now + increment(estimate * (then - now), generator)) / then
+    """Average what `start` holds and the light of `then - now`, by the exposure of each."""
+    light = increment(estimate, then - now, generator)
+    return torch.lerp(start, light, ((then - now) / then).reshape(-1, 1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,7 @@ def expose(
     *,
     transition: Transition = markov,
     increment: Increment = mean_increment,
-    clamp: tuple[float, float] | None = None,
+    clamp: Sequence[float] | None = None,
     adjust: Adjust = identity,
     generator: torch.Generator | None = None,
 ) -> Iterator[ExposureStep]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """`loss(estimate, clean)` of each pixel, same shape."""
 
 
+@runtime_checkable
 class Branches(Protocol):
     """What a denoiser with the adaptive residual layer says; the last three are None without it."""
 
@@ -97,7 +98,7 @@ class Objective:
     balance: float | None = None
     transition: Transition = markov
     increment: Increment = mean_increment
-    clamp: tuple[float, float] | None = None
+    clamp: Sequence[float] | None = None
 
 
 def unrolled_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ class Sampling:
     schedule: Literal["paper", "official"] = "paper"
     transition: Literal["markov", "restart"] = "markov"
     increment: Literal["mean", "sampled"] = "mean"
-    clamp: tuple[float, float] | None = None
+    clamp: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES or self.transition not in TRANSITIONS:

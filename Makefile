@@ -1,0 +1,64 @@
+# Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`. Each sets up .venv if need be.
+#
+#   make demo     simulate a dark capture, enhance it, leave everything in demo/
+#   make test     the whole test suite
+#   make venv     only the virtual environment
+#   make lint types layers    style, static types, order of the imports
+#   make format   put the style right where ruff can
+#   make ci       all of them, as CI does
+#
+# Settings:  PYTHON=python3.12   which Python makes the environment
+#            WORKERS=4           test processes
+#            TORCH="..."         what pip is given to install PyTorch. By default the pinned version from the index that
+#                                pip uses; for another build, name it with its index:
+#                                make venv TORCH="torch==2.13.0 --index-url <address from PyTorch's start page>"
+
+PYTHON ?= python3
+TORCH ?= torch -c constraints.txt
+WORKERS ?= auto
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test venv lint format types layers ci
+.DELETE_ON_ERROR:
+
+demo: venv
+	$(BIN)/expose demo -o demo
+
+test: venv
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: venv
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: venv
+	$(BIN)/pyright
+
+layers: venv
+	$(BIN)/lint-imports
+
+ci:
+	.ci/run
+
+venv: $(STAMP)
+
+# PyTorch goes first and is then left as it is, so that TORCH may be of another version than the pinned one.
+$(STAMP): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines]"
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -1,0 +1,142 @@
+"""The command `expose`: one table of typed functions, whose docstrings are the help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from exposurediffusion.apps import commands
+from exposurediffusion.apps.console import Summary, UsageError, complain
+from exposurediffusion.apps.enhance import best_device, check_ratio
+from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
+from exposurediffusion.learn.weights import load
+from exposurediffusion.physics.profile import load_profile
+
+_Positional = tyro.conf.Positional
+_Output = tyro.conf.arg(aliases=["-o"], metavar="FILE|DIR")
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def enhance(
+    inputs: _Positional[tuple[Path, ...]],
+    /,
+    output: Annotated[Path | None, _Output] = None,
+    ratio: float | Literal["auto"] = "auto",
+    steps: int | Literal["auto"] = "auto",
+    schedule: Literal["auto", "paper", "official"] = "auto",
+    transition: Literal["auto", "markov", "restart"] = "auto",
+    increment: Literal["auto", "mean", "sampled"] = "auto",
+    weights: str = "default",
+    camera: str = "auto",
+    format: Format | Literal["auto"] = "auto",
+    exposure: Literal["auto", "capture", "reference"] = "auto",
+    strength: float = 1.0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    tile: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    overwrite: _Flag = False,
+    json: _Flag = False,
+    debug: _Flag = False,
+) -> int:
+    """Turn dark raw photographs into clean, bright ones.
+
+    Example: expose enhance night.ARW -o night.dng
+
+    Args:
+        inputs: raw files, or folders of them.
+        output: file or folder; without it beside each input, as NAME-enhanced.
+        ratio: amplification, 1.5 to 1000; auto: from the histogram, at most 300.
+        steps: simulated exposures; the network runs once more than that. auto: what the weights were made for.
+        schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
+        transition: markov exposes on from the newest state, restart from the capture; auto: of the weights.
+        increment: mean, or sampled with shot noise; auto: of the weights.
+        weights: a name, or a .safetensors file.
+        camera: noise profile, a name or a JSON file; auto: by the camera's name, else the raw's own noise profile,
+            else estimated from the frame.
+        format: of the output; auto: from its name, else dng.
+        exposure: reference: brightened by the ratio, as a long exposure; capture: as dark as it was, highlights kept,
+            with the brightening noted for editors; auto: capture for DNG, reference otherwise.
+        strength: 1 is the clean image, 0 the capture, between is a blend.
+        device: where the network runs.
+        precision: of the network; auto: bf16 where the device is good at it.
+        tile: side of a tile in packed pixels; auto: by memory. It does not change the result.
+        seed: of sampled increments.
+        overwrite: replace results that exist.
+        json: print the summary as JSON.
+        debug: show tracebacks.
+    """
+    if not inputs:
+        raise UsageError("no input: give raw files or folders")
+    summary = Summary(json)
+    with _as_usage():
+        model = load(weights)
+        profile = None if camera == "auto" else load_profile(camera)
+        if ratio != "auto":
+            check_ratio(ratio)
+        if steps != "auto" and not 0 <= steps <= 100:
+            raise UsageError(f"--steps lies between 0 and 100, got {steps}")
+        if not 0 <= strength <= 1:
+            raise UsageError(f"--strength lies between 0 and 1, got {strength:g}")
+        if tile != "auto" and tile < 16:
+            raise UsageError(f"--tile is at least 16, got {tile}")
+        named = {"schedule": schedule, "transition": transition, "increment": increment}
+        sampling = replace(model.card.sampling, **{name: value for name, value in named.items() if value != "auto"})
+        target = best_device() if device == "auto" else _device(device)
+    jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
+    options = EnhanceOptions(ratio, steps, sampling, profile, exposure, strength, tile, precision, seed)
+    enhance_files(jobs, model.to(target), options, overwrite, debug, summary)
+    return summary.finish()
+
+
+@contextmanager
+def _as_usage() -> Iterator[None]:
+    """Turn a ValueError of an argument into wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _device(name: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        raise UsageError(f"--device {name}: PyTorch finds none on this machine; use --device cpu")
+    return torch.device(name)
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "enhance": enhance,
+    "demo": commands.demo,
+    "info": commands.info,
+    "cameras": commands.cameras,
+    "convert": commands.convert,
+    "train": commands.train,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `expose`; the exit code: 0 all done, 1 some inputs failed (the others are done), 2 wrong usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="expose", description="Dark raw photographs in, clean raw photographs out.", args=arguments
+        )
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        complain("interrupted; what was finished is kept, nothing is half written")
+        return 1
+    except (ValueError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        complain(" ".join(str(error).split()))
+        return 1

@@ -1,0 +1,176 @@
+"""The smaller commands: info, cameras, convert, train, demo."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from exposurediffusion.apps.console import Summary, UsageError, note
+from exposurediffusion.apps.demo import run_demo
+from exposurediffusion.data.raw import read_raw
+from exposurediffusion.learn import official
+from exposurediffusion.physics.estimation import black_offset, noise_of
+from exposurediffusion.physics.profile import calibrated_cameras, load_profile
+from exposurediffusion.physics.sensor import RawFrame
+
+_Positional = tyro.conf.Positional
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _Flag = False) -> int:
+    """Say what is known of raw files, and where each number comes from.
+
+    Args:
+        inputs: raw files.
+        camera: noise profile, a name or a JSON file; auto: by the camera's name.
+        json: print as JSON.
+    """
+    if not inputs:
+        raise UsageError("no input: give raw files")
+    try:
+        profile = None if camera == "auto" else load_profile(camera)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    summary = Summary(json)
+    for path in inputs:
+        try:
+            frame = read_raw(path)
+            facts = describe_frame(frame, noise_of(frame, profile), (black_offset(frame) or (None,))[0])
+        except (ValueError, OSError) as error:
+            summary.fail(str(error), input=str(path))
+            continue
+        width = max(map(len, facts))
+        lines = [str(path), *(f"  {name:<{width}}  {_plain(value)}" for name, value in facts.items())]
+        summary.add("\n".join(lines), input=str(path), **facts)
+    return summary.finish()
+
+
+def describe_frame(frame: RawFrame, noise: Any, offset: float | None) -> dict[str, Any]:
+    """The facts that `expose info` prints, by name."""
+    data, sensor = frame.metadata, frame.sensor
+    black = sorted(set(sensor.black_level))
+    return {
+        "camera": data.camera or None,
+        "size": f"{frame.shape[1]} x {frame.shape[0]}",
+        "colour filter": sensor.cfa.name if sensor.cfa.is_bayer else f"X-Trans at {sensor.cfa.origin}",
+        "black level (DN)": black[0] if len(black) == 1 else list(sensor.black_level),
+        "white level (DN)": sensor.white_level,
+        "masked pixels": sum(piece.size for piece in frame.optical_black),
+        "black offset by them (DN)": None if offset is None else round(offset, 2),
+        "ISO": data.iso,
+        "shutter (s)": data.shutter,
+        "aperture": data.aperture,
+        "focal length (mm)": data.focal_length,
+        "orientation": data.orientation,
+        "as-shot neutral": None if data.as_shot_neutral is None else [round(v, 4) for v in data.as_shot_neutral],
+        "gain (DN per electron)": round(float(noise.gain), 4),
+        "read noise (DN)": round(float(noise.read_variance) ** 0.5, 3),
+        "noise from": noise.source,
+    }
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "not said"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cameras(json: _Flag = False) -> int:
+    """List the camera profiles at hand.
+
+    Args:
+        json: print as JSON.
+    """
+    profiles = calibrated_cameras().values()
+    if json:
+        print(jsonlib.dumps([jsonlib.loads(profile.to_json()) for profile in profiles], indent=1))
+        return 0
+    table = Table("name", "camera", "gain at ISO 100", "at 6400 (DN/e)", "read noise at ISO 1600 (DN)")
+    for profile in profiles:
+        read = float(profile.at_iso(1600).read_variance) ** 0.5
+        ends = f"{profile.gain_iso_100:.3f}", f"{profile.gain_iso_6400:.2f}"
+        table.add_row(profile.name, profile.exif_model, *ends, f"{read:.2f}")
+    Console().print(table)
+    print("Give one by --camera NAME, or a JSON file of the same form.")
+    return 0
+
+
+def convert(checkpoint: _Positional[Path], /, output: _Output, overwrite: _Flag = False) -> int:
+    """Convert a checkpoint of the authors' release (.pt) into a weights file of ours.
+
+    UNet and NAFNet of any size, with or without origin planes, and the plain feed-forward UNet; all is found from the
+    shapes of the tensors. The file is read by PyTorch's restricted loader: nothing in it is executed.
+
+    Args:
+        checkpoint: the .pt file.
+        output: the .safetensors file to write.
+        overwrite: replace it if it exists.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: weights files end in .safetensors")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists already: use --overwrite to replace it")
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no such file")
+    model = official.convert(checkpoint, output)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{output}  {model.config.backbone}, {count:,} parameters, {model.config.planes} planes")
+    return 0
+
+
+def train(
+    preset: str,
+    data: Path,
+    output: _Output,
+    device: str = "cpu",
+    workers: int = 1,
+    checkpoint_minutes: float = 5.0,
+) -> int:
+    """Train a preset on a folder of clean pictures; the same command goes on where it was stopped.
+
+    Args:
+        preset: a name; `embedded` is the model inside the package.
+        data: folder of clean pictures (.hdr panoramas, photographs), searched with its subfolders.
+        output: folder of the run: checkpoint, weights, log.
+        device: of PyTorch: cpu, cuda, mps.
+        workers: processes that prepare clean patches.
+        checkpoint_minutes: between checkpoints.
+    """
+    from exposurediffusion.learn import trainer  # brings in multiprocessing, which no other command wants
+    from exposurediffusion.learn.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise UsageError(f"no preset {preset!r}: one of {', '.join(PRESETS)}")
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such folder")
+    try:
+        weights = trainer.train(
+            PRESETS[preset], data, output, device=device, workers=workers, checkpoint_minutes=checkpoint_minutes
+        )
+    except (trainer.Interrupted, trainer.NonFiniteLoss) as error:
+        note(str(error))
+        return 1
+    print(weights)
+    return 0
+
+
+def demo(output: _Output = Path("demo"), ratio: float = 100.0, seed: int = 0, json: _Flag = False) -> int:
+    """Simulate a dark capture of a photograph, write it as a raw file, enhance it, and compare.
+
+    Leaves capture.dng, enhanced.dng, a PNG of each, and side-by-side.png.
+
+    Args:
+        output: folder.
+        ratio: how much darker than the photograph the capture is.
+        seed: of the noise.
+        json: print the figures as JSON.
+    """
+    summary = Summary(json)
+    run_demo(output, ratio, seed, summary)
+    return summary.finish()

@@ -1,0 +1,76 @@
+"""How the commands talk: results to stdout, messages and progress to stderr, one line an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class UsageError(Exception):
+    """The command was called wrongly: exit code 2."""
+
+
+class Summary:
+    """What a command did: a line each on stdout, or all of it as JSON at the end.
+
+    Attributes:
+        failed: number of inputs that could not be done.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json, self.failed = as_json, 0
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, line: str, **fields: Any) -> None:
+        """A result, as a line for people and fields for a machine."""
+        self._entries.append(fields)
+        if not self.as_json:
+            print(line, flush=True)
+
+    def fail(self, text: str, **fields: Any) -> None:
+        """An input that could not be done: a line on stderr, and counted."""
+        self.failed += 1
+        text = " ".join(text.split())
+        self._entries.append({**fields, "error": text})
+        complain(text)
+
+    def finish(self) -> int:
+        """Print what is due; the exit code."""
+        if self.as_json:
+            print(json.dumps({"results": self._entries, "failed": self.failed}, indent=1))
+        return 1 if self.failed else 0
+
+
+def complain(text: str) -> None:
+    """An error for people, on stderr."""
+    _messages.print(f"expose: {text}", markup=False)
+
+
+def note(text: str) -> None:
+    """A message for people, on stderr."""
+    _messages.print(text, markup=False)
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Progress]:
+    """A progress bar with an estimate of the time left on stderr; nothing when that is not a terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_messages,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    bar.add_task(description, total=total)
+    with bar:
+        yield bar

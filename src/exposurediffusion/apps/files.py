@@ -1,0 +1,164 @@
+"""`expose enhance`: which files go in, where the results go, and one file after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+from exposurediffusion.apps.console import Summary, UsageError, note, progress
+from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
+from exposurediffusion.data.dng import write_dng
+from exposurediffusion.data.raw import find_raws, read_raw
+from exposurediffusion.data.render import render
+from exposurediffusion.learn.weights import TrainedDenoiser
+from exposurediffusion.physics.profile import CameraProfile
+from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.process.sampling import Sampling
+
+Format = Literal["dng", "tiff", "png", "jpeg"]
+SUFFIXES: dict[Format, str] = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg"}
+_FORMATS: dict[str, Format] = {
+    ".dng": "dng", ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EnhanceOptions:
+    """What the user asked for; what is None or auto is decided for each frame."""
+
+    ratio: float | Literal["auto"] = "auto"
+    steps: int | Literal["auto"] = "auto"
+    sampling: Sampling | None = None
+    camera: CameraProfile | None = None
+    exposure: Literal["auto", "capture", "reference"] = "auto"
+    strength: float = 1.0
+    tile: int | Literal["auto"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One raw file, and the file to make of it."""
+
+    source: Path
+    target: Path
+    format: Format
+
+
+def find_jobs(inputs: tuple[Path, ...], output: Path | None, format: Format | None, summary: Summary) -> list[Job]:
+    """Pair inputs with outputs; inputs that are not there are reported and left out.
+
+    A folder stands for the raw files in it. Without `output` a result lies beside its raw, as `<name>-enhanced`.
+
+    Raises:
+        UsageError: one output file for several inputs, or an extension that is not a format.
+    """
+    several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
+    is_folder = output is not None and (output.is_dir() or several or not output.suffix)
+    if output is not None and several and output.suffix.lower() in _FORMATS and not output.is_dir():
+        raise UsageError(f"{output} is one file, but there are several inputs: give a folder")
+    if output is not None and not is_folder:
+        known = _FORMATS.get(output.suffix.lower())
+        if known is None:
+            raise UsageError(f"{output}: unknown extension; use .dng, .tif, .png or .jpg")
+        if format not in (None, known):
+            raise UsageError(f"{output} is not a {format} file: leave --format out, or change the name")
+        format = known
+    chosen = format or "dng"
+    jobs = []
+    for source in _sources(inputs, summary):
+        if output is None:
+            target = source.with_name(f"{source.stem}-enhanced{SUFFIXES[chosen]}")
+        else:
+            target = output / f"{source.stem}{SUFFIXES[chosen]}" if is_folder else output
+        jobs.append(Job(source, target, chosen))
+    return jobs
+
+
+def _sources(inputs: tuple[Path, ...], summary: Summary) -> list[Path]:
+    sources: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = [raw for raw in find_raws(path) if not raw.stem.endswith("-enhanced")]
+            if not found:
+                summary.fail(f"{path}: no raw files in this folder", input=str(path))
+            sources.extend(found)
+        elif path.exists():
+            sources.append(path)
+        else:
+            summary.fail(f"{path}: no such file", input=str(path))
+    return list(dict.fromkeys(sources))
+
+
+def enhance_files(
+    jobs: list[Job], model: TrainedDenoiser, options: EnhanceOptions, overwrite: bool, debug: bool, summary: Summary
+) -> None:
+    """Do each job; one that fails is reported, and the others are done."""
+    taken: dict[Path, Path] = {}
+    for number, job in enumerate(jobs, 1):
+        try:
+            if (other := taken.setdefault(job.target, job.source)) != job.source:
+                raise ValueError(f"{job.source}: its result would overwrite that of {other}: enhance it separately")
+            _enhance_file(job, model, options, overwrite, f"{number}/{len(jobs)} {job.source.name}", summary)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if debug:
+                raise
+            text = str(error)
+            if str(job.source) not in text and str(job.target) not in text:
+                text = f"{job.source}: {_plain(error)}"
+            summary.fail(text, input=str(job.source))
+
+
+def _plain(error: BaseException) -> str:
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "not enough memory; try a smaller --tile, or --device cpu"
+    return str(error) or type(error).__name__
+
+
+def _enhance_file(
+    job: Job, model: TrainedDenoiser, options: EnhanceOptions, overwrite: bool, label: str, summary: Summary
+) -> None:
+    if job.target.exists() and (job.target.samefile(job.source) or not overwrite):
+        advice = "it is the input" if job.target.samefile(job.source) else "use --overwrite to replace it"
+        raise ValueError(f"{job.target} exists already: {advice}")
+    started = perf_counter()
+    frame = read_raw(job.source)
+    exposure = options.exposure
+    if exposure == "auto":
+        exposure = "capture" if job.format == "dng" else "reference"
+    decided = plan(frame, model, **{**vars(options), "exposure": exposure})
+    note(describe(job.source, frame, decided))
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    with progress(label, tile_count(frame, model, decided)) as bar:
+        result = run_plan(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+    if job.format == "dng":
+        write_dng(job.target, result)
+    else:
+        render(result).save(job.target)
+    seconds = perf_counter() - started
+    summary.add(
+        f"{job.target}  x{decided.ratio:g}, {decided.sampling.steps + 1} evaluations, {seconds:.1f} s",
+        input=str(job.source),
+        output=str(job.target),
+        ratio=decided.ratio,
+        steps=decided.sampling.steps,
+        exposure=exposure,
+        gain=float(decided.noise.gain),
+        read_noise=float(decided.noise.read_variance) ** 0.5,
+        noise_source=decided.noise.source,
+        black_offset=decided.black_offset,
+        seconds=round(seconds, 2),
+    )
+
+
+def describe(source: Path, frame: RawFrame, decided: EnhancePlan) -> str:
+    """What is about to be done, in one line."""
+    noise = decided.noise
+    return (
+        f"{source.name}: {frame.metadata.camera or 'unknown camera'}, {frame.shape[1]}x{frame.shape[0]} "
+        f"{frame.sensor.cfa.name}, x{decided.ratio:g}; gain {float(noise.gain):.3g} DN/e, "
+        f"read noise {float(noise.read_variance) ** 0.5:.3g} DN ({noise.source})"
+    )

@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+
+SOFTWARE_NAME = "ExposureDiffusion"
+"""What written files say in their Software tag."""
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
+    """A binary stream to a temporary file beside `path`, which takes its place only if all goes well.
+
+    Raises:
+        OSError: it cannot be written; the message names `path`, and nothing is left behind.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with open(temporary, "xb") as stream:
+                yield stream
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot write {target}: {reason}") from error

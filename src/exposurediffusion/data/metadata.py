@@ -1,0 +1,175 @@
+"""LibRaw's view of a raw file and the file's own tags, brought together: levels, colour, and the facts of the shot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import rawpy
+
+from exposurediffusion.data import exif
+from exposurediffusion.data.exif import FileTags
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.sensor import Metadata
+
+BLACK_REPEAT, BLACK_LEVEL, WHITE_LEVEL, ACTIVE_AREA = 50713, 50714, 50717, 50829
+CROP_ORIGIN, CROP_SIZE, BASELINE_EXPOSURE, NOISE_PROFILE = 50719, 50720, 50730, 51041
+ANALOG_BALANCE, D65 = 50727, 21
+COLOUR_SETS = ((50721, 50723, 50778, 50964), (50722, 50724, 50779, 50965))
+"""Tags of DNG's two colour calibrations: ColorMatrix, CameraCalibration, CalibrationIlluminant, ForwardMatrix."""
+_DAYLIGHT = (21, 20, 23, 1, 9, 10, 4)  # light sources from D65 outwards: which of two matrices is preferred
+_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip -> EXIF
+
+
+def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...]:
+    """DN at no light for each site of the visible area's first tile.
+
+    LibRaw rounds a DNG's black level, and rawpy hides the part of it that repeats over more than 2x2 sites: the tags
+    say both. They are believed if they agree with LibRaw to a few DN on average.
+    """
+    channel = raw.black_level_per_channel
+    pattern, period = raw.raw_pattern, cfa.period
+    sizes = raw.sizes
+    assert pattern is not None
+    libraw = [
+        float(channel[raw.raw_color(sizes.top_margin + i, sizes.left_margin + j)])
+        for i in range(period)
+        for j in range(period)
+    ]
+    if tags.is_dng and BLACK_LEVEL in tags.raw:
+        values = np.array(tags.raw[BLACK_LEVEL].numbers)
+        repeat = tags.raw[BLACK_REPEAT].numbers if BLACK_REPEAT in tags.raw else (1.0, 1.0)
+        rows, columns = (int(n) for n in (*repeat, 1, 1)[:2])
+        if rows > 0 and columns > 0 and rows * columns == values.size:
+            table = values.reshape(rows, columns)
+            down, right = _shift(raw, tags)
+            # A repeat that does not divide the array's own period is averaged over the sites that share a colour.
+            y, x = (np.add.outer(np.arange(period) + start, np.arange(0, 12, period)) for start in (down, right))
+            sites = np.array([[table[np.ix_(i % rows, j % columns)].mean() for j in x] for i in y])
+            spread = float(values.max() - values.min())
+            if abs(sites.mean() - np.mean(libraw)) <= 2 + spread:
+                return tuple(float(v) for v in sites.ravel())
+    return tuple(libraw)
+
+
+def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
+    """DN at which the sensor saturates: a DNG's WhiteLevel; else the camera's own note of it, else LibRaw's."""
+    camera = raw.camera_white_level_per_channel
+    if not tags.is_dng and camera and raw.white_level / 2 < min(camera) <= raw.white_level:
+        return float(min(camera))
+    return float(raw.white_level)
+
+
+def metadata_of(path: str, raw: rawpy.RawPy, tags: FileTags) -> Metadata:
+    """What the file says about its frame; see `Metadata`."""
+    matrix, illuminant = _colour_matrix(raw, tags)
+    try:
+        other = raw.other
+    except (ValueError, OverflowError, OSError):  # rawpy fails on a timestamp that no calendar has
+        other = None
+    baseline = _number(tags.first(BASELINE_EXPOSURE))
+    profile = tags.first(NOISE_PROFILE)
+    lens = tags.exif[exif.LENS_MODEL].text if exif.LENS_MODEL in tags.exif else raw.lens.model.strip()
+    return Metadata(
+        make=_text(tags, exif.MAKE),
+        model=_text(tags, exif.MODEL),
+        iso=_iso(tags, other.iso_speed if other else 0.0),
+        shutter=_shot(tags, exif.EXPOSURE_TIME, other and other.shutter_speed),
+        aperture=_shot(tags, exif.F_NUMBER, other and other.aperture),
+        focal_length=_shot(tags, exif.FOCAL_LENGTH, other and other.focal_length),
+        lens=lens or None,
+        orientation=_ORIENTATION.get(raw.sizes.flip, 1),
+        as_shot_neutral=_neutral(raw.camera_whitebalance),
+        colour_matrix=matrix,
+        illuminant=illuminant,
+        baseline_exposure=baseline if baseline is not None and abs(baseline) < 20 else 0.0,
+        noise_profile=profile.numbers if profile and profile.count % 2 == 0 else None,
+        crop=_crop(raw, tags),
+        source=path,
+    )
+
+
+def dng_matrix(tags: FileTags) -> tuple[np.ndarray, int] | None:
+    """XYZ -> camera of a DNG, 3x3, as its AnalogBalance, CameraCalibration and ColorMatrix give it, and the illuminant.
+
+    Of two calibrations the one nearest to daylight is taken. None: no (three-colour) matrix.
+    """
+    found: list[tuple[int, np.ndarray, int]] = []
+    for colour, calibration, light, _ in COLOUR_SETS:
+        entry = tags.main.get(colour)
+        if entry is None or entry.count != 9 or not np.isfinite(entry.numbers).all():
+            continue
+        matrix = np.reshape(entry.numbers, (3, 3))
+        for tag, shape in ((calibration, (3, 3)), (ANALOG_BALANCE, (3,))):
+            factor = tags.main.get(tag)
+            if factor is not None and factor.count == math.prod(shape) and np.isfinite(factor.numbers).all():
+                values = np.reshape(factor.numbers, shape)
+                matrix = (values if values.ndim == 2 else np.diag(values)) @ matrix
+        illuminant = int(_number(tags.main.get(light)) or D65)
+        rank = _DAYLIGHT.index(illuminant) if illuminant in _DAYLIGHT else len(_DAYLIGHT)
+        if abs(np.linalg.det(matrix)) > 1e-6:
+            found.append((rank, matrix, illuminant))
+    return min(found, key=lambda item: item[0])[1:] if found else None
+
+
+def _colour_matrix(raw: rawpy.RawPy, tags: FileTags) -> tuple[tuple[float, ...] | None, int]:
+    if tags.is_dng and (found := dng_matrix(tags)):
+        return tuple(float(v) for v in found[0].ravel()), found[1]
+    matrix = np.asarray(raw.rgb_xyz_matrix, dtype=float)[:3]
+    return (tuple(float(v) for v in matrix.ravel()) if matrix.any() else None), D65
+
+
+def _neutral(multipliers: list[float]) -> tuple[float, float, float] | None:
+    red, green, blue = multipliers[:3]
+    if not all(math.isfinite(m) and m > 0 for m in (red, green, blue)):
+        return None
+    return green / red, 1.0, green / blue
+
+
+def _crop(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int, int, int] | None:
+    """Left, top, width, height of the part to show inside the visible area; None if that is all of it, or nonsense."""
+    sizes = raw.sizes
+    if tags.is_dng and CROP_ORIGIN in tags.raw and CROP_SIZE in tags.raw:
+        numbers = (*tags.raw[CROP_ORIGIN].numbers[:2], *tags.raw[CROP_SIZE].numbers[:2])
+        down, right = _shift(raw, tags)
+        box = [round(n) if math.isfinite(n) else -9 for n in numbers]
+        for start, shift in ((0, right), (1, down)):  # what LibRaw left out at the start is not there to be shown
+            box[start + 2] -= max(0, shift - box[start])
+            box[start] = max(0, box[start] - shift) if box[start] >= 0 else -1
+    else:
+        left, top = sizes.crop_left_margin - sizes.left_margin, sizes.crop_top_margin - sizes.top_margin
+        box = [left, top, sizes.crop_width, sizes.crop_height]
+    left, top, width, height = box
+    inside = left >= 0 and top >= 0 and left + width <= sizes.width and top + height <= sizes.height
+    whole = (width, height) == (sizes.width, sizes.height)
+    return (left, top, width, height) if inside and not whole and min(width, height) >= 12 else None
+
+
+def _iso(tags: FileTags, libraw: float) -> float | None:
+    """LibRaw's ISO, which minds the makers' notes; beyond 65535, where EXIF's own field ends, from its successor."""
+    index = _positive(_number(tags.exif.get(exif.EXPOSURE_INDEX)))
+    return index if index and (libraw <= 0 or libraw == 65535) else _positive(libraw)
+
+
+def _shift(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int]:
+    """Rows and columns that LibRaw leaves out of a DNG's active area: the first, where that begins on an odd one."""
+    area = tags.raw[ACTIVE_AREA].numbers if ACTIVE_AREA in tags.raw else (0.0, 0.0)
+    down, right = raw.sizes.top_margin - int(area[0]), raw.sizes.left_margin - int((*area, 0)[1])
+    return (down, right) if down in (0, 1) and right in (0, 1) else (0, 0)
+
+
+def _text(tags: FileTags, tag: int) -> str | None:
+    return (tags.main[tag].text or None) if tag in tags.main else None
+
+
+def _number(entry: exif.Entry | None) -> float | None:
+    return entry.numbers[0] if entry and entry.numbers and math.isfinite(entry.numbers[0]) else None
+
+
+def _positive(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) and value > 0 else None
+
+
+def _shot(tags: FileTags, tag: int, libraw: float | None) -> float | None:
+    """A fact of the shot from EXIF, where a zero means unknown; from LibRaw if the file has no such tag."""
+    return _positive(_number(tags.exif.get(tag) or tags.main.get(tag)) if tags.first(tag) else libraw)

@@ -1,0 +1,143 @@
+"""From a frame to a finished picture: LibRaw's demosaicing and colour at full size, or a quick preview."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import rawpy
+from PIL import Image, ImageCms
+
+from exposurediffusion.data.develop import preview
+from exposurediffusion.data.dng import dng_chunks
+from exposurediffusion.data.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block, read_tags
+from exposurediffusion.data.files import SOFTWARE_NAME, atomic
+from exposurediffusion.data.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.sensor import Metadata, RawFrame
+
+PICTURE_EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
+"""What `Rendering.save` can write."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A finished picture.
+
+    Attributes:
+        rgb: (h, w, 3) sRGB, upright, uint16 (uint8 for a quick one).
+        metadata: of the frame that it was made from.
+    """
+
+    rgb: np.ndarray
+    metadata: Metadata
+
+    @property
+    def rgb8(self) -> np.ndarray:
+        """The picture in 8 bits."""
+        wide = self.rgb.dtype == np.uint16
+        return ((self.rgb.astype(np.uint32) + 128) // 257).astype(np.uint8) if wide else self.rgb
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
+        """Write the picture, with an sRGB profile and the EXIF of the raw that it came from.
+
+        Args:
+            path: .jpg or .jpeg, .png (both 8 bit), .tif or .tiff (16 bit, uncompressed).
+            quality: of a JPEG, 1..100.
+
+        Raises:
+            ValueError: another extension.
+            OSError: the file cannot be written (nothing is left behind).
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in PICTURE_EXTENSIONS:
+            raise ValueError(f"{os.fspath(path)}: unknown picture format; use {', '.join(sorted(PICTURE_EXTENSIONS))}")
+        origin = self.metadata.source
+        tags = read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
+        with atomic(path) as stream:
+            if suffix in (".tif", ".tiff"):
+                for chunk in self._tiff(tags):
+                    stream.write(chunk)
+                return Path(path)
+            stream.write(self._compressed("PNG" if suffix == ".png" else "JPEG", tags, quality))
+        return Path(path)
+
+    def _compressed(self, kind: str, tags: FileTags, quality: int) -> memoryview:
+        out, exif = io.BytesIO(), exif_block(self.metadata, tags, SOFTWARE_NAME)
+        options = {"quality": quality, "subsampling": 0} if kind == "JPEG" else {}
+        Image.fromarray(self.rgb8).save(out, kind, icc_profile=_srgb_profile(), exif=exif, **options)
+        return out.getbuffer()
+
+    def _tiff(self, tags: FileTags) -> tuple[bytes, memoryview]:
+        main, exif, gps = capture_tags(self.metadata, tags)
+        picture = np.ascontiguousarray(self.rgb, dtype=self.rgb.dtype.newbyteorder("<"))
+        main |= rgb_tags(picture) | {SOFTWARE: text_entry(SOFTWARE_NAME), 34675: Entry(UNDEFINED, _srgb_profile())}
+        subs = [(tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t]
+        links = {tag: number for number, (tag, _) in enumerate(subs, 1)}
+        return tiff_bytes([main, *(t for _, t in subs)], links, [(0, picture.nbytes)]), picture.data.cast("B")
+
+
+def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Rendering:
+    """Develop a frame: white balance as shot, the camera's colours to sRGB, highlights clipped, brightness as it is.
+
+    Args:
+        frame: any; its baseline exposure is applied.
+        exposure: EV by which to brighten besides.
+        quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
+
+    Returns:
+        The picture, cut to the frame's crop and turned upright.
+    """
+    metadata = frame.metadata
+    if quick:
+        return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata)
+    # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
+    values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure))
+    plain = replace(
+        metadata, make=None, model=None, source=None, orientation=1, crop=None, baseline_exposure=0.0
+    )  # a camera's name would invite LibRaw's special treatment of that camera's files
+    bright = RawFrame(_extended(frame.sensor.digitise(values), frame.sensor.cfa), frame.sensor, plain)
+    del values
+    with rawpy.imread(io.BytesIO(b"".join(dng_chunks(bright)))) as raw:
+        rgb = raw.postprocess(
+            use_camera_wb=True,
+            output_color=rawpy.ColorSpace.sRGB,
+            output_bps=16,
+            gamma=(2.4, 12.92),
+            no_auto_bright=True,
+            adjust_maximum_thr=0.0,
+            highlight_mode=rawpy.HighlightMode.Clip,
+            user_flip=0,
+        )
+    left, top, width, height = metadata.crop or (0, 0, frame.shape[1], frame.shape[0])
+    rgb = rgb[top : top + height, left : left + width]
+    return Rendering(upright(rgb, metadata.orientation), metadata)
+
+
+def _extended(mosaic: np.ndarray, cfa: CFA) -> np.ndarray:
+    """Repeat the last tile where the mosaic is smaller than LibRaw's demosaicing takes (512 sites for X-Trans)."""
+    least, period = (64, 2) if cfa.is_bayer else (512, 6)
+    for axis, size in enumerate(mosaic.shape):
+        if size < least:
+            index = np.arange(least)
+            index[size:] = size - period + (index[size:] - size) % period
+            mosaic = mosaic.take(index, axis)
+    return mosaic
+
+
+def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an (h, w, ...) picture as its EXIF orientation (1..8) says."""
+    if orientation in (5, 6, 7, 8):
+        picture = picture.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -1,0 +1,172 @@
+"""TIFF directories (IFDs), read leniently and written exactly.
+
+Raw files, DNG, EXIF blocks and 16-bit TIFF pictures all share this container. tifffile cannot write EXIF or GPS
+sub-directories ("extratags cannot be used to write IFD type tags"), and no other dependency keeps a tag's type when it
+copies it, so the forty lines that it takes live here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BufferedIOBase
+
+import numpy as np
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 12
+_FORMAT = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4",
+           12: "f8", 13: "u4"}  # fmt: skip
+_MAX_BYTES = 1 << 26  # of one value: nothing that is a tag is larger, and a damaged count must not exhaust memory
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tag's value: TIFF type and little-endian bytes."""
+
+    kind: int
+    data: bytes
+
+    @property
+    def count(self) -> int:
+        """Number of values as TIFF counts them (a rational is one)."""
+        return len(self.data) // _size(self.kind)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values as numbers; a rational with denominator zero is nan."""
+        values = np.frombuffer(self.data, "<" + _FORMAT[self.kind]).astype(float)
+        if self.kind in (RATIONAL, SRATIONAL):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = values[0::2] / values[1::2]
+            values = np.where(np.isfinite(values), values, np.nan)
+        return tuple(float(v) for v in values)
+
+    @property
+    def text(self) -> str:
+        """The value as text, up to the first NUL, without outer blanks."""
+        return self.data.split(b"\0")[0].decode("utf-8", "replace").strip()
+
+
+Tags = dict[int, Entry]
+
+
+def _size(kind: int) -> int:
+    return np.dtype(_FORMAT[kind]).itemsize * (2 if kind in (RATIONAL, SRATIONAL) else 1)
+
+
+def entry(kind: int, *values: float) -> Entry:
+    """Numbers -> value of a type; rationals are the best ones with denominators up to a million."""
+    if kind not in (RATIONAL, SRATIONAL):
+        return Entry(kind, np.asarray(values).astype("<" + _FORMAT[kind]).tobytes())
+    parts = [Fraction(float(v)).limit_denominator(1_000_000).as_integer_ratio() for v in values]
+    return Entry(kind, np.asarray(parts).astype("<" + _FORMAT[kind]).tobytes())
+
+
+def text_entry(value: str) -> Entry:
+    """Text -> NUL-terminated ASCII value (UTF-8 where the text is not ASCII)."""
+    return Entry(ASCII, value.replace("\0", " ").encode() + b"\0")
+
+
+def read_header(stream: BufferedIOBase, base: int = 0) -> tuple[str, int]:
+    """Byte order ("<" or ">") and offset of the first directory.
+
+    Olympus and Panasonic raws differ from TIFF in the two bytes that follow the byte order, so these are not checked.
+
+    Raises:
+        ValueError: not a TIFF-like file.
+    """
+    stream.seek(base)
+    head = stream.read(8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        raise ValueError("no TIFF header")
+    return order, int(struct.unpack(order + "I", head[4:])[0])
+
+
+def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0) -> Tags:
+    """Read one directory; entries of an unknown type, or that lie outside the file, are left out.
+
+    Args:
+        stream: seekable binary file.
+        offset: of the directory, from `base`.
+        order: "<" or ">".
+        base: position of the TIFF header in the file.
+    """
+    stream.seek(base + offset)
+    number = stream.read(2)
+    table = stream.read(12 * struct.unpack(order + "H", number)[0]) if len(number) == 2 else b""
+    tags: Tags = {}
+    for start in range(0, len(table) - 11, 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", table, start)
+        if kind not in _FORMAT or not 0 < count * _size(kind) <= _MAX_BYTES:
+            continue
+        length = count * _size(kind)
+        data = table[start + 8 : start + 8 + length]
+        if length > 4:
+            stream.seek(base + struct.unpack_from(order + "I", table, start + 8)[0])
+            data = stream.read(length)
+        if len(data) == length:
+            values = np.frombuffer(data, order + _FORMAT[kind])
+            tags.setdefault(tag, Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes()))
+    return tags
+
+
+def ifd_bytes(tags: Tags, offset: int) -> bytes:
+    """A directory and its values, to be placed at `offset` (even) of a little-endian file."""
+    values = b""
+    table = struct.pack("<H", len(tags))
+    room = offset + 2 + 12 * len(tags) + 4
+    for tag, value in sorted(tags.items()):
+        table += struct.pack("<HHI", tag, value.kind, value.count)
+        if len(value.data) <= 4:
+            table += value.data.ljust(4, b"\0")
+        else:
+            table += struct.pack("<I", room + len(values))
+            values += value.data + b"\0" * (len(value.data) % 2)
+    return table + struct.pack("<I", 0) + values
+
+
+def rgb_tags(picture: np.ndarray) -> Tags:
+    """What a directory must say of an uncompressed (h, w, 3) uint8 or uint16 picture, but for its strip's place."""
+    height, width = picture.shape[:2]
+    return {
+        256: entry(LONG, width),
+        257: entry(LONG, height),
+        258: entry(SHORT, *(8 * picture.itemsize,) * 3),
+        259: entry(SHORT, 1),  # no compression
+        262: entry(SHORT, 2),  # RGB
+        277: entry(SHORT, 3),
+        278: entry(LONG, height),
+        279: entry(LONG, picture.nbytes),
+        282: entry(RATIONAL, 300),
+        283: entry(RATIONAL, 300),
+        284: entry(SHORT, 1),
+        296: entry(SHORT, 2),
+    }
+
+
+def tiff_bytes(directories: Sequence[Tags], links: dict[int, int], blocks: Sequence[tuple[int, int]]) -> bytes:
+    """Header and directories of a little-endian TIFF file whose data blocks follow in order.
+
+    Args:
+        directories: the first is IFD0, the others are its sub-directories.
+        links: tag of IFD0 -> number of the directory that it points to.
+        blocks: (number of the directory, length in bytes) of each data block, one strip each. The tags StripOffsets
+            are added here; everything else must be in the directories.
+    """
+    filled = [dict(tags) for tags in directories]
+    pointers = [(0, tag) for tag in links] + [(number, 273) for number, _ in blocks]
+    for number, tag in pointers:
+        filled[number][tag] = entry(LONG, 0)
+    starts, position = [], 8
+    for tags in filled:
+        starts.append(position)
+        position += len(ifd_bytes(tags, position))
+    for tag, number in links.items():
+        filled[0][tag] = entry(LONG, starts[number])
+    for number, length in blocks:
+        filled[number][273] = entry(LONG, position)
+        position += length + length % 2
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(map(ifd_bytes, filled, starts))

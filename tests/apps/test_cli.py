@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exposurediffusion.apps.cli import COMMANDS, main
+from exposurediffusion.data.dng import write_dng
+from exposurediffusion.data.raw import read_raw
+from tests.apps.conftest import capture
+
+
+@pytest.fixture
+def run(capsys, tiny_weights):
+    """Call a command in this process: exit code, stdout, stderr."""
+
+    def call(*arguments, weights=True):
+        command = [str(a) for a in arguments]
+        if weights and command[0] == "enhance":
+            command += ["--weights", str(tiny_weights)]
+        try:
+            code = main(command)
+        except SystemExit as leave:
+            code = leave.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def is_one_line(message: str, *names: str) -> bool:
+    lines = [line for line in message.splitlines() if line.startswith("expose:")]
+    return len(lines) == 1 and all(name in lines[0] for name in names) and "Traceback" not in message
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_is_the_docstring(run, command):
+    code, out, _ = run(command, "--help", weights=False)
+    assert code == 0
+    assert COMMANDS[command].__doc__.splitlines()[0].split(",")[0] in " ".join(out.split())
+
+
+@pytest.mark.parametrize("suffix", [".dng", ".png", ".tif", ".jpg"])
+def test_enhance_writes_each_format(run, dark_dng, tmp_path, suffix):
+    target = tmp_path / f"night{suffix}"
+    code, out, err = run("enhance", dark_dng, "-o", target, "--ratio", 50, "--json")
+    assert code == 0, err
+    result = json.loads(out)["results"][0]
+    assert result["output"] == str(target)
+    assert result["exposure"] == ("capture" if suffix == ".dng" else "reference")
+    assert "profile SonyA7S2" in result["noise_source"]
+    if suffix == ".dng":
+        frame = read_raw(target)
+        assert frame.shape == (128, 160)
+        assert frame.metadata.baseline_exposure == pytest.approx(np.log2(50), abs=0.01)
+    else:
+        with Image.open(target) as image:
+            assert image.size == (160, 128)
+    assert not leftovers(tmp_path)
+
+
+def test_enhance_a_folder_next_to_the_inputs(run, tmp_path):
+    for name in ("a.dng", "b.dng"):
+        write_dng(tmp_path / name, capture())
+    code, out, _ = run("enhance", tmp_path, "--ratio", 50)
+    assert code == 0
+    assert sorted(p.name for p in tmp_path.glob("*-enhanced.dng")) == ["a-enhanced.dng", "b-enhanced.dng"]
+    assert len(out.splitlines()) == 2
+    code, _, err = run("enhance", tmp_path, "--ratio", 50)  # results are not inputs, and are not overwritten
+    assert code == 1
+    assert err.count("exists already") == 2
+
+
+def test_a_bad_file_does_not_stop_the_others(run, dark_dng, tmp_path):
+    broken = tmp_path / "broken.ARW"
+    broken.write_text("this is no raw file")
+    code, out, err = run("enhance", broken, dark_dng, tmp_path / "missing.nef", "-o", tmp_path / "out", "--ratio", 50)
+    assert code == 1
+    assert (tmp_path / "out" / "dark.dng").exists()
+    assert "broken.ARW" in err
+    assert "missing.nef" in err
+    assert "Traceback" not in err
+    assert len(out.splitlines()) == 1
+    assert os.listdir(tmp_path / "out") == ["dark.dng"]
+
+
+def test_a_folder_without_raws(run, tmp_path):
+    code, _, err = run("enhance", tmp_path)
+    assert code == 1
+    assert is_one_line(err, str(tmp_path), "no raw files")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--ratio", "0"],
+        ["--ratio", "nan"],
+        ["--ratio", "1e9"],
+        ["--ratio", "many"],
+        ["--steps", "-1"],
+        ["--strength", "2"],
+        ["--tile", "3"],
+        ["--camera", "Kodak Brownie"],
+        ["-o", "picture.bmp"],
+        ["--format", "png", "-o", "x.dng"],
+        ["--frobnicate"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(run, dark_dng, arguments):
+    code, out, err = run("enhance", dark_dng, *arguments)
+    assert code == 2
+    assert out == "" or "usage" in out.lower()
+    assert "Traceback" not in err
+
+
+def test_no_input_and_unknown_weights_are_wrong_usage(run, dark_dng):
+    assert run("enhance")[0] == 2
+    code, _, err = run("enhance", dark_dng, "--weights", "nothing.safetensors", weights=False)
+    assert code == 2
+    assert is_one_line(err, "nothing.safetensors")
+
+
+def test_one_output_file_for_two_inputs_is_wrong_usage(run, dark_dng, tmp_path):
+    code, _, err = run("enhance", dark_dng, dark_dng, "-o", tmp_path / "x.dng")
+    assert code == 2
+    assert is_one_line(err, "several inputs")
+
+
+def test_an_output_is_not_overwritten_unasked_and_never_the_input(run, dark_dng, tmp_path):
+    target = tmp_path / "x.dng"
+    target.write_bytes(b"precious")
+    code, _, err = run("enhance", dark_dng, "-o", target, "--ratio", 50)
+    assert code == 1
+    assert is_one_line(err, "x.dng", "--overwrite")
+    assert target.read_bytes() == b"precious"
+    assert run("enhance", dark_dng, "-o", target, "--ratio", 50, "--overwrite")[0] == 0
+    assert run("enhance", dark_dng, "-o", dark_dng, "--overwrite")[0] == 1
+
+
+def test_two_inputs_of_one_name_do_not_overwrite_each_other(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_dng(tmp_path / name / "x.dng", capture())
+    code, _, err = run("enhance", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--ratio", 50)
+    assert code == 1
+    assert is_one_line(err, "overwrite")
+
+
+@pytest.mark.skipif(os.name != "posix" or not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_folder_that_cannot_be_written(run, dark_dng):
+    code, _, err = run("enhance", dark_dng, "-o", "/proc/nowhere/x.dng", "--ratio", 50)
+    assert code == 1
+    assert is_one_line(err, "/proc/nowhere")
+
+
+def test_info_says_where_each_number_comes_from(run, dark_dng):
+    code, out, _ = run("info", dark_dng)
+    assert code == 0
+    assert "profile SonyA7S2 at ISO 800" in out
+    code, out, _ = run("info", dark_dng, "--json")
+    assert json.loads(out)["results"][0]["ISO"] == 800
+
+
+def test_cameras_lists_the_five(run):
+    code, out, _ = run("cameras", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 5
+    assert "SonyA7S2" in run("cameras")[1]
+
+
+def test_demo_leaves_its_files_and_gains(run, tmp_path):
+    code, out, err = run("demo", "-o", tmp_path, "--json")
+    assert code == 0, err
+    expected = {"capture.dng", "capture.png", "enhanced.dng", "enhanced.png", "side-by-side.png"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    before, after = json.loads(out)["results"]
+    assert after["psnr"] > before["psnr"] + 5
+    assert after["ssim"] > before["ssim"] + 0.2
+
+
+def test_interrupt_leaves_nothing_half_written(tmp_path):
+    frame = capture(rows=700, columns=700)
+    for index in range(20):
+        write_dng(tmp_path / f"{index:02}.dng", frame)
+    command = [sys.executable, "-m", "exposurediffusion", "enhance", str(tmp_path), "-o", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "out").glob("*.dng")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert is_one_line(err, "interrupted")
+    assert not leftovers(tmp_path / "out")
+    for path in (tmp_path / "out").glob("*.dng"):
+        assert read_raw(path).shape == frame.shape

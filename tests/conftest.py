@@ -1,0 +1,38 @@
+"""Fixtures of all tests, and settings that keep them fast and repeatable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+import tests.typechecking  # noqa: F401 - jaxtyping's option in pyproject.toml names it but imports only `tests`
+
+# Examples may be slow the first time (shapes are being checked); in CI the same ones are drawn every time.
+settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_per_worker() -> None:
+    """Workers of pytest-xdist share the cores; more threads than cores slow PyTorch down tenfold."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A random source that is the same in every run."""
+    return torch.Generator().manual_seed(20231004)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real and damaged raw files beside a developer's checkout; its tests are left out elsewhere."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name}/ is not beside this checkout")
+    return folder

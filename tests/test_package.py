@@ -1,0 +1,61 @@
+"""The package as a whole: what importing it costs, what it offers, what it ships."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import metadata, resources
+
+import pytest
+
+import exposurediffusion
+
+HEAVY = ["rawpy", "gradio", "onnx", "onnxruntime", "matplotlib", "accelerate"]
+
+
+def imported_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_is_light() -> None:
+    assert imported_by("import exposurediffusion").isdisjoint(HEAVY)
+
+
+def test_import_guard_sees_what_is_imported() -> None:
+    assert "rawpy" in imported_by("import exposurediffusion, rawpy")
+
+
+def test_offers_public_names() -> None:
+    """The names of the contract's Python example, at least."""
+    promised = {"read_raw", "load", "enhance", "write_dng", "render", "expose", "ExposureSchedule"}
+    assert promised <= set(exposurediffusion.__all__) <= set(dir(exposurediffusion))
+
+
+@pytest.mark.parametrize("name", getattr(exposurediffusion, "__all__", []))
+def test_public_name_is_there_and_documented(name: str) -> None:
+    thing = getattr(exposurediffusion, name)
+    if inspect.isclass(thing) or inspect.isroutine(thing):
+        text = inspect.getdoc(thing) or ""
+        assert text, f"{name} has no docstring"
+        assert not text.startswith(f"{name}("), f"{name} has only the docstring that dataclass gives it"
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        exposurediffusion.no_such_name  # noqa: B018
+
+
+def test_ships_its_data() -> None:
+    package = resources.files("exposurediffusion")
+    assert package.joinpath("py.typed").is_file()
+    cameras = [file.name for file in package.joinpath("physics", "cameras").iterdir()]
+    assert sum(name.endswith(".json") for name in cameras) == 5
+    assert package.joinpath("learn", "pretrained", "default.safetensors").is_file()
+
+
+def test_command_is_declared() -> None:
+    (script,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "expose")
+    assert script.value == "exposurediffusion.apps.cli:main"
