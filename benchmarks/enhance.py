@@ -75,7 +75,6 @@ def measured(command: list[str]) -> dict[str, float]:
 
 def wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
     """Wait for a process, with its own resource usage."""
-
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage

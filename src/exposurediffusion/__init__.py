@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
     from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
     from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
-    from exposurediffusion.process.exposure import ExposureSchedule, ExposureStep, SampledIncrement, expose
-    from exposurediffusion.process.exposure import markov, mean_increment, restart
+    from exposurediffusion.process.exposure import (
+        ExposureSchedule,
+        ExposureStep,
+        SampledIncrement,
+        expose,
+        markov,
+        mean_increment,
+        restart,
+    )
     from exposurediffusion.process.sampling import Sampling
 
 _MODULES = {
@@ -53,7 +60,7 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = sorted(_HOME)  # noqa: PLE0605 - a list, computed
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.apps.conftest import capture
 
 from exposurediffusion.apps.cli import COMMANDS, main
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.raw import read_raw
-from tests.apps.conftest import capture
 
 
 @pytest.fixture

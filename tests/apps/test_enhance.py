@@ -3,6 +3,7 @@ from math import log2
 
 import pytest
 import torch
+from tests.apps.conftest import capture, scene
 
 from exposurediffusion.apps.enhance import auto_ratio, enhance, plan, run_plan
 from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser
@@ -10,7 +11,6 @@ from exposurediffusion.models.denoiser import Estimate
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from exposurediffusion.process.sampling import Sampling
-from tests.apps.conftest import capture, scene
 
 
 class Truth(TrainedDenoiser):

@@ -50,7 +50,7 @@ def test_tiled_equals_whole(config, shape):
 
 def test_without_a_halo_tiles_would_show():
     model, state = model_of(UNET), torch.rand(1, 4, 96, 112)
-    model.backbone.halo = 0  # pyright: ignore[reportAttributeAccessIssue]
+    model.backbone.halo = 0  # pyright: ignore[reportArgumentType]
     whole = TiledDenoiser(model, conditions(state), side=10_000)(state, torch.ones(1))
     tiled = TiledDenoiser(model, conditions(state), side=32)(state, torch.ones(1))
     assert float((tiled - whole).abs().max()) > 1e-4

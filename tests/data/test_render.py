@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -127,3 +128,11 @@ def test_8_bits_round_to_nearest() -> None:
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown picture format.*\.png"):
         Rendering(np.zeros((4, 4, 3), np.uint8), Metadata()).save(tmp_path / "a.webp")
+
+
+def test_png_holds_sixteen_bits(tmp_path: Path) -> None:
+    rendering = render(scene(CFA("RGGB")))
+    decoded = imagecodecs.png_decode(rendering.save(tmp_path / "x.png").read_bytes())
+    assert decoded.dtype == np.uint16
+    assert np.array_equal(decoded, rendering.rgb)
+    assert len(np.unique(decoded)) > 256

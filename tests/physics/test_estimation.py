@@ -171,10 +171,7 @@ def test_black_offset() -> None:
     assert black_offset(frame) is None
     assert black_offset(replace(frame, optical_black=(_masked(3.0, 8.0, 0.0, shape=(20, 20)),))) is None
     assert black_offset(replace(frame, optical_black=(_masked(3.0, 40.0, 0.0, shape=(100, 60)),))) is None
-    offsets = black_offset(replace(frame, optical_black=(_masked(-7.2, 8.0, 0.5),)))
-    assert offsets is not None
-    assert offsets == (pytest.approx(-7.2, abs=0.25),) * 4
-    assert len(set(offsets)) == 1
+    assert black_offset(replace(frame, optical_black=(_masked(-7.2, 8.0, 0.5),))) == pytest.approx(-7.2, abs=0.25)
 
 
 def test_lookup_order() -> None:
@@ -214,8 +211,7 @@ def test_real_frames() -> None:
     assert 1.7 < float(found.gain) < 2.3
     assert 9 < float(found.read) < 12.5
     assert 0.5 < float(found.row) < 2.5
-    assert offset is not None
-    assert -8.5 < offset[0] < -6.5
+    assert offset == pytest.approx(-7.5, abs=1.0)
     gains = []
     for shutter in ("100ms", "250ms", "500ms"):
         mosaic = tifffile.imread(REAL / "flea3_icx655_550nm" / f"disks_550nm_{shutter}.tif")

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.apps.console import Summary, UsageError, note
-from exposurediffusion.apps.demo import run_demo
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn import official
 from exposurediffusion.physics.estimation import black_offset, noise_of
@@ -41,7 +40,7 @@ def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _
     for path in inputs:
         try:
             frame = read_raw(path)
-            facts = describe_frame(frame, noise_of(frame, profile), (black_offset(frame) or (None,))[0])
+            facts = describe_frame(frame, noise_of(frame, profile), black_offset(frame))
         except (ValueError, OSError) as error:
             summary.fail(str(error), input=str(path))
             continue
@@ -171,6 +170,8 @@ def demo(output: _Output = Path("demo"), ratio: float = 100.0, seed: int = 0, js
         seed: of the noise.
         json: print the figures as JSON.
     """
+    from exposurediffusion.apps.demo import run_demo  # brings in scikit-image, which no other command wants
+
     summary = Summary(json)
     run_demo(output, ratio, seed, summary)
     return summary.finish()

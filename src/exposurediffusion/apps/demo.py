@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from math import log2
 from pathlib import Path
 
@@ -58,8 +59,10 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
     dark, bright = render(capture, exposure=log2(ratio)), render(enhanced)
     dark.save(output / "capture.png")
     bright.save(output / "enhanced.png")
+    buffer = io.BytesIO()
+    Image.fromarray(side_by_side([dark, bright, render(long)])).save(buffer, format="PNG")
     with atomic(output / "side-by-side.png") as stream:
-        Image.fromarray(side_by_side([dark, bright, render(long)])).save(stream, format="PNG")
+        stream.write(buffer.getbuffer())
     target = long.planes[None].clamp(0, 1)
     for name, estimate in (("capture", capture.planes[None] * ratio), ("enhanced", enhanced.planes[None])):
         corrected = illuminance_correction(estimate, target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite, log2
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.estimation import black_offset, noise_of
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
+from exposurediffusion.process.exposure import ExposureStep
 from exposurediffusion.process.sampling import Sampling
 
 RATIO_RANGE = (1.5, 1000.0)
@@ -104,14 +106,13 @@ def plan(
     if model.config.planes > frame.sensor.cfa.planes:
         raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
     sampling = sampling or model.card.sampling
-    offset = black_offset(frame)
     return EnhancePlan(
         ratio=auto_ratio(frame) if ratio == "auto" else ratio,
         noise=noise or noise_of(frame, camera),
         sampling=sampling if steps == "auto" else replace(sampling, steps=steps),
         exposure=exposure,
         strength=strength,
-        black_offset=None if offset is None else offset[0],
+        black_offset=black_offset(frame),
         tile=None if tile == "auto" else tile,
         autocast=precision == "bf16" or (precision == "auto" and _is_good_at_bfloat16(next(model.parameters()).device)),
         seed=seed,
@@ -162,7 +163,7 @@ def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | Baye
 def tile_count(frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (highlights not counted)."""
     shape = tuple(-(-n // frame.sensor.cfa.stride) for n in frame.shape)
-    tiled = TiledDenoiser(_network(frame, model), _conditions(decided, None), decided.tile)
+    tiled = TiledDenoiser(_network(frame, model), _conditions(decided, decided.ratio, None), decided.tile)
     return len(tiled.tiles((shape[0], shape[1]))) * (decided.sampling.steps + 1)
 
 
@@ -170,46 +171,50 @@ def run_plan(
     frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
 ) -> RawFrame:
     """Carry a plan out; see `enhance`. `tick` is called after each tile."""
-    capture = frame.planes[None]
-    if decided.black_offset is not None:
-        capture -= decided.black_offset / frame.sensor.saturation
-    capture *= decided.ratio
     clamp = decided.sampling.clamp
-    tiled = TiledDenoiser(
-        _network(frame, model),
-        _conditions(decided, capture if clamp is None else capture.clamp(*clamp)),
-        decided.tile,
-        decided.autocast,
-        tick,
-    )
-    generator = torch.Generator().manual_seed(decided.seed)
-    ratio = torch.tensor([decided.ratio])
-    electrons = electrons_per_unit(ratio, decided.noise.gain, decided.noise.saturation)
-    estimate = capture
     with torch.inference_mode():
-        for step in decided.sampling.run(tiled, capture, ratio, electrons, generator=generator):
-            estimate = step.estimate.clamp(0, 1)
+        capture = _amplified(frame, decided)
+        if clamp is not None:
+            capture.clamp_(*clamp)
+        network, conditions = _network(frame, model), _conditions(decided, decided.ratio, capture)
+        tiled = TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
+        generator = torch.Generator().manual_seed(decided.seed)
+        electrons = electrons_per_unit(conditions.ratio, conditions.gain, conditions.saturation)
+        steps = decided.sampling.run(tiled, capture, conditions.ratio, electrons, generator=generator)
+        estimate = _last_estimate(steps).clamp_(0, 1)
+        del capture, conditions, tiled, steps  # a large frame's planes are a quarter of a gigabyte each
         if decided.exposure == "capture":
-            estimate = _with_highlights(estimate, capture, tiled, decided)
+            estimate = _with_highlights(estimate, frame, network, decided)
         if decided.strength < 1:
-            estimate = torch.lerp(capture, estimate, decided.strength)
+            estimate = torch.lerp(_amplified(frame, decided), estimate, decided.strength)
         if decided.exposure == "capture":
-            estimate = estimate / decided.ratio
+            estimate /= decided.ratio
     brightened = log2(decided.ratio) if decided.exposure == "capture" else 0.0
     exposure = frame.metadata.baseline_exposure + brightened
     return frame.with_planes(estimate[0], baseline_exposure=exposure)
 
 
-def _conditions(decided: EnhancePlan, origin: Tensor | None, ratio: float | None = None) -> Conditions:
+def _amplified(frame: RawFrame, decided: EnhancePlan) -> Float[Tensor, "1 c h w"]:
+    """The capture at reference brightness, its black put right."""
+    capture = frame.planes[None]
+    if decided.black_offset is not None:
+        capture -= decided.black_offset / frame.sensor.saturation
+    return capture.mul_(decided.ratio)
+
+
+def _last_estimate(steps: Iterator[ExposureStep]) -> Float[Tensor, "1 c h w"]:
+    return deque(steps, maxlen=1).pop().estimate
+
+
+def _conditions(decided: EnhancePlan, ratio: float, origin: Tensor | None) -> Conditions:
     noise = decided.noise
-    ratios = torch.tensor([decided.ratio if ratio is None else ratio])
-    return Conditions(ratios, noise.gain, noise.read_variance, noise.saturation, origin)
+    return Conditions(torch.tensor([ratio]), noise.gain, noise.read_variance, noise.saturation, origin)
 
 
 def _with_highlights(
     estimate: Float[Tensor, "1 c h w"],
-    capture: Float[Tensor, "1 c h w"],
-    tiled: TiledDenoiser,
+    frame: RawFrame,
+    network: ExposureDenoiser | BayerOnXTrans,
     decided: EnhancePlan,
 ) -> Float[Tensor, "1 c h w"]:
     """Put back what the amplification clipped: from an evaluation at a smaller ratio, and beyond it from the capture.
@@ -221,9 +226,11 @@ def _with_highlights(
     if not bool((clipped > 0).any()):
         return estimate
     factor = min(BRACKET, decided.ratio / RATIO_RANGE[0])
-    darker = capture / factor
-    bracket = replace(tiled, conditions=_conditions(decided, darker, decided.ratio / factor), tick=lambda: None)
-    second = bracket.where(clipped, darker).clamp_(0, 1)
+    darker = _amplified(frame, decided).div_(factor)
+    limited = darker if decided.sampling.clamp is None else darker.clamp(*decided.sampling.clamp)
+    conditions = _conditions(decided, decided.ratio / factor, limited)
+    bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
+    second = bracket.where(clipped, limited).clamp_(0, 1)
     second = torch.lerp(second, darker, _shoulder(second)).mul_(factor)
     return torch.lerp(estimate, second, clipped)
 

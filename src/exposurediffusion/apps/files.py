@@ -100,9 +100,12 @@ def enhance_files(
     taken: dict[Path, Path] = {}
     for number, job in enumerate(jobs, 1):
         try:
-            if (other := taken.setdefault(job.target, job.source)) != job.source:
-                raise ValueError(f"{job.source}: its result would overwrite that of {other}: enhance it separately")
+            if job.target in taken:
+                raise ValueError(
+                    f"{job.source}: it would overwrite the result of {taken[job.target]}: enhance it alone"
+                )
             _enhance_file(job, model, options, overwrite, f"{number}/{len(jobs)} {job.source.name}", summary)
+            taken[job.target] = job.source
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             if debug:
                 raise

@@ -19,7 +19,7 @@ from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
 from exposurediffusion.models.nafnet import pooling_recorded, release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
 
-AUTO_AREA = 900_000  # packed pixels of a tile with its halo: about half a gigabyte in a network of width 16
+AUTO_AREA = 1_700_000  # packed pixels of a tile with its halo: about half a gigabyte in a network of width 16
 PROBES, PROBE_SIDE = 9, 256  # what a pooling network sees of a frame that is larger than its probes
 
 

@@ -8,9 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def denoise_bm3d(
-    capture: Float[Tensor, "c h w"], deviation: Float[Tensor, "c"] | float
-) -> Float[Tensor, "c h w"]:
+def denoise_bm3d(capture: Float[Tensor, "c h w"], deviation: Float[Tensor, "c"] | float) -> Float[Tensor, "c h w"]:
     """BM3D (Dabov et al., 2007) of each plane, by the library `bm3d` (extra `baselines`).
 
     Args:

@@ -36,7 +36,14 @@ def read_linear(path: Path) -> np.ndarray:
         else:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, tifffile.TiffFileError, imagecodecs.RgbeError, OSError, ValueError, IndexError) as error:
+    except (
+        UnidentifiedImageError,
+        tifffile.TiffFileError,
+        imagecodecs.RgbeError,
+        OSError,
+        ValueError,
+        IndexError,
+    ) as error:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import rawpy
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from exposurediffusion.data.develop import preview
 from exposurediffusion.data.dng import dng_chunks
@@ -19,6 +21,7 @@ from exposurediffusion.data.tiff import UNDEFINED, Entry, rgb_tags, text_entry, 
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 
+_PNG_HEADER = 33  # bytes of the signature and the IHDR chunk
 PICTURE_EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
 """What `Rendering.save` can write."""
 
@@ -45,7 +48,7 @@ class Rendering:
         """Write the picture, with an sRGB profile and the EXIF of the raw that it came from.
 
         Args:
-            path: .jpg or .jpeg, .png (both 8 bit), .tif or .tiff (16 bit, uncompressed).
+            path: .jpg or .jpeg (8 bit), .png or .tif or .tiff (16 bit, a quick rendering 8; TIFF uncompressed).
             quality: of a JPEG, 1..100.
 
         Raises:
@@ -62,13 +65,24 @@ class Rendering:
                 for chunk in self._tiff(tags):
                     stream.write(chunk)
                 return Path(path)
-            stream.write(self._compressed("PNG" if suffix == ".png" else "JPEG", tags, quality))
+            exif = exif_block(self.metadata, tags, SOFTWARE_NAME)
+            stream.write(self._png(exif) if suffix == ".png" else self._jpeg(exif, quality))
         return Path(path)
 
-    def _compressed(self, kind: str, tags: FileTags, quality: int) -> memoryview:
-        out, exif = io.BytesIO(), exif_block(self.metadata, tags, SOFTWARE_NAME)
-        options = {"quality": quality, "subsampling": 0} if kind == "JPEG" else {}
-        Image.fromarray(self.rgb8).save(out, kind, icc_profile=_srgb_profile(), exif=exif, **options)
+    def _jpeg(self, exif: bytes, quality: int) -> memoryview:
+        out = io.BytesIO()
+        profile = _srgb_profile()
+        Image.fromarray(self.rgb8).save(out, "JPEG", icc_profile=profile, exif=exif, quality=quality, subsampling=0)
+        return out.getbuffer()
+
+    def _png(self, exif: bytes) -> memoryview:
+        """Pillow writes no 16-bit colour: imagecodecs compresses, and the chunks that it leaves out go in here."""
+        encoded = imagecodecs.png_encode(np.ascontiguousarray(self.rgb), level=4)
+        out = io.BytesIO()
+        out.write(encoded[:_PNG_HEADER])
+        PngImagePlugin.putchunk(out, b"iCCP", b"sRGB\0\0" + zlib.compress(_srgb_profile()))
+        PngImagePlugin.putchunk(out, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+        out.write(encoded[_PNG_HEADER:])
         return out.getbuffer()
 
     def _tiff(self, tags: FileTags) -> tuple[bytes, memoryview]:

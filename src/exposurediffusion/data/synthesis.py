@@ -61,7 +61,9 @@ def record(
     camera_rgb = torch.einsum("ij,...jhw->...ihw", camera_from_rgb(camera), rgb).clamp(min=0)
     balance = torch.tensor([1 / white_balance[0], 1.0, 1 / white_balance[1]])[:, None, None]
     camera_rgb = camera_rgb * balance
-    return pack(mosaic_from_rgb((camera_rgb * _gain_for(camera_rgb[..., 1, :, :], level)).clamp(max=highlight), cfa), cfa)
+    return pack(
+        mosaic_from_rgb((camera_rgb * _gain_for(camera_rgb[..., 1, :, :], level)).clamp(max=highlight), cfa), cfa
+    )
 
 
 def _gain_for(green: Tensor, level: float) -> float:

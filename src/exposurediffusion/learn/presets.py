@@ -87,7 +87,7 @@ class Recipe:
 EMBEDDED = Recipe(
     phases=(
         Phase(38_000, steps=0, lr=(5e-4, 5e-4)),
-        Phase(12_000, steps=2, lr=(4e-4, 1e-6)),
+        Phase(10_000, steps=2, lr=(4e-4, 1e-6)),
     ),
     denoiser=DenoiserConfig("unet", {"width": 16, "depth": 4}, origin=True, noise_map=True),
     sampling=Sampling(steps=2, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),

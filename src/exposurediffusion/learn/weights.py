@@ -111,7 +111,9 @@ def _path_of(name_or_file: str | Path):  # noqa: ANN202 - a context manager of a
         return resources.as_file(files)
     path = Path(name_or_file)
     if not path.is_file():
-        raise ValueError(f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {', '.join(PRETRAINED)}")
+        raise ValueError(
+            f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {', '.join(PRETRAINED)}"
+        )
     return resources.as_file(path)
 
 

@@ -6,7 +6,7 @@ It works on any backbone with `in_channels` and `out_channels`; to add one, see 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -148,7 +148,9 @@ class ExposureDenoiser(nn.Module):
             planes.append(state if conditions.origin is None else conditions.origin)
         if self.config.noise_map:
             planes.append(noise_map(state, exposure, conditions))
-        return torch.cat(planes, dim=1) if len(planes) > 1 else state
+        if torch.is_autocast_enabled(state.device.type):  # the first convolution would convert all planes at once
+            planes = [plane.to(torch.get_autocast_dtype(state.device.type)) for plane in planes]
+        return torch.cat(planes, dim=1)
 
     def forward(
         self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions

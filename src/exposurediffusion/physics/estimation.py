@@ -204,21 +204,18 @@ def _masked(frame: RawFrame) -> _Masked | None:
     return _Masked(kept.size, variance, row, float(kept.mean()), error)
 
 
-def black_offset(frame: RawFrame) -> tuple[float, ...] | None:
+def black_offset(frame: RawFrame) -> float | None:
     """How far the true black lies above the black level that the file states.
 
-    The masked sites come without their plane, so the planes share one number: the mean of all masked sites after
+    The masked sites come without their plane, so there is one number for all: the mean of all masked sites after
     clipping outliers at five robust deviations.
 
     Returns:
-        DN to subtract from each plane besides the black level, in the order of the planes (Bayer: LibRaw's R, G1, B,
-        G2; X-Trans: nine); None without optical black, with fewer than 1000 masked sites, or where the standard error
-        is 0.1 DN or more.
+        DN to subtract besides the black level; None without optical black, with fewer than 1000 masked sites, or where
+        the standard error is 0.1 DN or more.
     """
     masked = _masked(frame)
-    if masked is None or not masked.error < 0.1:
-        return None
-    return (masked.offset,) * frame.sensor.cfa.planes
+    return masked.offset if masked is not None and masked.error < 0.1 else None
 
 
 def estimate_noise(frame: RawFrame) -> NoiseParameters:
@@ -241,8 +238,8 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
     saturation = frame.sensor.saturation
     integer = np.issubdtype(frame.mosaic.dtype, np.integer)
     floor = _ROUNDING**2 if integer else (1e-6 * saturation) ** 2
-    masked, offsets = _masked(frame), black_offset(frame)
-    curve = _curve(_patches(frame), offsets[0] if offsets else 0.0, floor)
+    masked = _masked(frame)
+    curve = _curve(_patches(frame), black_offset(frame) or 0.0, floor)
     row = masked.row if masked else 0.0
     with_masked = masked is not None and masked.variance > floor
     if masked is not None and len(curve.mean):

@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from math import gamma, log, log2, pi
+from math import gamma, isfinite, log, log2, pi
 from pathlib import Path
 from typing import Literal
 
@@ -199,7 +199,12 @@ class CameraProfile:
             fields["tukey_shapes"] = tuple(fields.get("tukey_shapes", ()))
             fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
             profile = CameraProfile(**fields)
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            laws = (profile.gaussian_read, profile.tukey_read, profile.row)
+            numbers = [value for law in laws for value in (law.slope, law.bias, law.sigma)]
+            numbers += [*profile.tukey_shapes, *(value for row in profile.colour_bias for value in row)]
+            if not all(isfinite(value) for value in [profile.gain_iso_100, profile.gain_iso_6400, *numbers]):
+                raise ValueError("a number is not finite")
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"not a camera profile ({error})") from error
         if not (0 < profile.gain_iso_100 < profile.gain_iso_6400 and profile.saturation > 0):
             raise ValueError("not a camera profile (gains must be positive and rise with ISO)")

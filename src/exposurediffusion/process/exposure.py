@@ -219,9 +219,11 @@ def expose(
     """
 
     def limit(x: Tensor) -> Tensor:
-        return x if clamp is None else x.clamp(*clamp)
+        if clamp is None or (x.detach().amin() >= clamp[0] and x.detach().amax() <= clamp[1]):
+            return x  # no copy: the planes of a large frame are heavy
+        return x.clamp(*clamp)
 
-    schedule_exposures = schedule.exposures.to(capture.device)
+    schedule_exposures = schedule.exposures.to(capture)
     capture = state = limit(capture)
     for index, now in enumerate(schedule_exposures):
         now = now.expand(len(capture))
