@@ -35,7 +35,7 @@ from exposurediffusion.physics.sensor import RawFrame
 SETTINGS = ((100, 800), (250, 1600), (300, 3200))  # ratio, ISO
 CAMERAS = ("SonyA7S2", "NikonD850")
 LEVEL = (0.03, 0.16)  # mean green of the long exposure
-VIEW, CROP = 384, 1024  # sides of a panorama's views and of a photograph's central crop, in sites
+VIEW = 384  # side of a panorama's views, in sites
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Case:
     noise: NoiseParameters
 
 
-def scenes(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and linear RGB: three views of each panorama, the centre of each picture."""
+def scenes(folder: Path, crop: int = 1024) -> Iterator[tuple[str, Tensor]]:
+    """Name and linear RGB: three views of each panorama, the centre of each picture (at most `crop` pixels a side)."""
     for path in sorted(folder.iterdir()):
         source = load_clean(path)
         if isinstance(source, Panorama):
@@ -59,15 +59,15 @@ def scenes(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 yield f"{path.stem}-{view}", source.view(VIEW, 2 * pi * view / 3, 0.1)
         else:
             pixels = source.pixels.float()
-            height, width = (min(CROP, n // 16 * 16) for n in pixels.shape[-2:])
+            height, width = (min(crop, n // 16 * 16) for n in pixels.shape[-2:])
             top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
             yield path.stem, pixels[:, top : top + height, left : left + width]
 
 
-def cases(folder: Path) -> Iterator[Case]:
+def cases(folder: Path, crop: int = 1024) -> Iterator[Case]:
     """All captures, seeded by scene and camera."""
     cfa = CFA("RGGB")
-    for name, rgb in scenes(folder):
+    for name, rgb in scenes(folder, crop):
         for camera in CAMERAS:
             profile = calibrated_cameras()[camera]
             generator = torch.Generator().manual_seed(zlib.crc32((name + camera).encode()))
@@ -106,6 +106,7 @@ def main(
     weights: str = "default",
     steps: tuple[int, ...] = (0, 1, 2),
     bm3d: bool = False,
+    crop: int = 1024,
     pictures: Path | None = None,
     output: Path | None = None,
 ) -> None:
@@ -115,13 +116,14 @@ def main(
         images: folder of held-out pictures.
         weights: name or file.
         steps: numbers of simulated exposures to try.
-        bm3d: also BM3D with the noise level known (slow).
+        bm3d: also BM3D with the noise level known (slow: a smaller crop helps).
+        crop: largest side of a scene in sites.
         pictures: folder for renderings of captures, estimates and references.
         output: JSON file.
     """
     model = load(weights)
     rows: dict[tuple[str, int, str], dict[str, tuple[float, float]]] = {}
-    for case in cases(images):
+    for case in cases(images, crop):
         target = case.long.planes[None].clamp(0, 1)
         for name, estimate in estimates(case, model, steps, bm3d):
             corrected = illuminance_correction(estimate[None], target)[0]

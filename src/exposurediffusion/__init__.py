@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exposurediffusion.learn.trainer import train
     from exposurediffusion.learn.weights import load, save_weights
     from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+    from exposurediffusion.physics.estimation import noise_of
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
     from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
     from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
@@ -42,6 +43,7 @@ _MODULES = {
     "learn.trainer": ("train",),
     "learn.weights": ("load", "save_weights"),
     "models.denoiser": ("DenoiserConfig", "ExposureDenoiser"),
+    "physics.estimation": ("noise_of",),
     "physics.mosaic": ("CFA", "pack", "unpack"),
     "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
     "physics.profile": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),

@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from exposurediffusion.apps import commands
-from exposurediffusion.apps.console import Summary, UsageError, complain
+from exposurediffusion.apps.console import Summary, UsageError, complain, reason
 from exposurediffusion.apps.enhance import best_device, check_ratio
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
 from exposurediffusion.learn.weights import load
@@ -138,5 +138,5 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if "--debug" in arguments:
             raise
-        complain(" ".join(str(error).split()))
+        complain(" ".join(reason(error).split()))
         return 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from exposurediffusion.apps.console import Summary, UsageError, note
+from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn import official
 from exposurediffusion.physics.estimation import black_offset, noise_of
@@ -42,7 +42,7 @@ def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _
             frame = read_raw(path)
             facts = describe_frame(frame, noise_of(frame, profile), black_offset(frame))
         except (ValueError, OSError) as error:
-            summary.fail(str(error), input=str(path))
+            summary.fail(reason(error), input=str(path))
             continue
         width = max(map(len, facts))
         lines = [str(path), *(f"  {name:<{width}}  {_plain(value)}" for name, value in facts.items())]
@@ -127,7 +127,8 @@ def train(
     preset: str,
     data: Path,
     output: _Output,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda", "mps"] = "cpu",
+    precision: Literal["bf16", "fp32"] = "bf16",
     workers: int = 1,
     checkpoint_minutes: float = 5.0,
 ) -> int:
@@ -137,7 +138,8 @@ def train(
         preset: a name; `embedded` is the model inside the package.
         data: folder of clean pictures (.hdr panoramas, photographs), searched with its subfolders.
         output: folder of the run: checkpoint, weights, log.
-        device: of PyTorch: cpu, cuda, mps.
+        device: where to train.
+        precision: of the network.
         workers: processes that prepare clean patches.
         checkpoint_minutes: between checkpoints.
     """
@@ -148,10 +150,26 @@ def train(
         raise UsageError(f"no preset {preset!r}: one of {', '.join(PRESETS)}")
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder")
+    recipe, mean = PRESETS[preset], 0.0
+    note(f"{preset}: {recipe.iterations:,} iterations; log in {output / 'log.jsonl'}; Ctrl-C keeps a checkpoint")
+
+    def tick(iteration: int, loss: float) -> None:
+        nonlocal mean
+        mean = 0.99 * mean + 0.01 * loss if mean else loss
+        bar.update(bar.task_ids[0], completed=iteration, description=f"loss {mean:.4f}")
+
     try:
-        weights = trainer.train(
-            PRESETS[preset], data, output, device=device, workers=workers, checkpoint_minutes=checkpoint_minutes
-        )
+        with progress(preset, recipe.iterations) as bar:
+            weights = trainer.train(
+                recipe,
+                data,
+                output,
+                device=device,
+                autocast=precision == "bf16",
+                workers=workers,
+                checkpoint_minutes=checkpoint_minutes,
+                tick=tick,
+            )
     except (trainer.Interrupted, trainer.NonFiniteLoss) as error:
         note(str(error))
         return 1

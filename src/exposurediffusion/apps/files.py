@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
-from exposurediffusion.apps.console import Summary, UsageError, note, progress
+from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
 from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.raw import find_raws, read_raw
@@ -109,16 +109,10 @@ def enhance_files(
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             if debug:
                 raise
-            text = str(error)
-            if str(job.source) not in text and str(job.target) not in text:
-                text = f"{job.source}: {_plain(error)}"
+            text = reason(error)
+            if not any(str(path) in text for path in (job.source, job.target, job.target.parent)):
+                text = f"{job.source}: {text}"
             summary.fail(text, input=str(job.source))
-
-
-def _plain(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return "not enough memory; try a smaller --tile, or --device cpu"
-    return str(error) or type(error).__name__
 
 
 def _enhance_file(

@@ -7,7 +7,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 IMAGE_EXTENSIONS = (".hdr", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
 
@@ -32,19 +32,16 @@ def read_linear(path: Path) -> np.ndarray:
         if path.suffix.lower() == ".hdr":
             pixels = imagecodecs.rgbe_decode(path.read_bytes())
         elif path.suffix.lower() in (".tif", ".tiff"):
-            pixels = tifffile.imread(path)
+            with tifffile.TiffFile(path) as tif:
+                page = tif.pages.first
+                pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()  # planar RGB
         else:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-    except (
-        UnidentifiedImageError,
-        tifffile.TiffFileError,
-        imagecodecs.RgbeError,
-        OSError,
-        ValueError,
-        IndexError,
-    ) as error:
+            with Image.open(path) as image:  # 16-bit grey would be clipped by convert()
+                pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
+    except Exception as error:  # the decoders raise what they like at a damaged file
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+    if pixels.dtype.kind not in "uf":
+        raise ValueError(f"{path}: samples of type {pixels.dtype} are not supported")
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     if pixels.ndim != 3 or pixels.shape[-1] < 3:

@@ -59,7 +59,8 @@ def simulate_short(
         The frame, and the noise parameters that it has.
     """
     if noise is None:
-        noise = camera.sample(torch.tensor([camera.gain(iso)]), "tukey", bool(camera.colour_bias), generator)
+        bias = bool(camera.colour_bias) and cfa.is_bayer  # calibrated for Bayer planes
+        noise = camera.sample(torch.tensor([camera.gain(iso)]), "tukey", bias, generator)
     noise = replace(noise, saturation=WHITE - BLACK, quantisation=0.0)  # real rounding follows
     capture = simulate_capture(light[None], torch.tensor([ratio]), noise, generator)[0]
     shutter = REFERENCE_SHUTTER * REFERENCE_ISO / (ratio * iso)

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,14 @@ class Run:
         }
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint (read by PyTorch's restricted loader)."""
+        """Continue from a checkpoint (read by PyTorch's restricted loader).
+
+        Raises:
+            ValueError: it is a checkpoint of another recipe.
+        """
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != json.dumps(self.recipe.to_dict()):
+            raise ValueError(f"{path} is of another recipe: choose another output folder, or remove it")
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
@@ -176,10 +182,19 @@ def _clean_batches(run: Run, images: Path, workers: int) -> Iterator[Tensor]:
         phase, done = run.phase()
         cfa = CFA("RGGB" if run.recipe.denoiser.planes == 4 else "XTRANS")
         if sources is None:
-            sources = CleanPatches.from_folder(images, phase.patch, cfa, run.recipe.seed).sources
+            largest = max(phase.patch for phase in run.recipe.phases)  # told now, not when a later phase begins
+            sources = CleanPatches.from_folder(images, largest, cfa, run.recipe.seed).sources
         patches = CleanPatches(sources, phase.patch, cfa, run.recipe.level, run.recipe.seed)
         batches = _Batches(patches, run.iteration, phase.iterations - done, phase.batch)
-        yield from DataLoader(batches, batch_size=None, shuffle=False, num_workers=workers)
+        yield from DataLoader(
+            batches, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_leave_signals
+        )
+
+
+def _leave_signals(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the run itself must live to write its checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def train(
@@ -191,6 +206,7 @@ def train(
     autocast: bool = True,
     workers: int = 1,
     checkpoint_minutes: float = 5.0,
+    tick: Callable[[int, float], None] = lambda iteration, loss: None,
 ) -> Path:
     """Train a recipe on clean pictures, or go on where a run in `output` stopped.
 
@@ -202,6 +218,7 @@ def train(
         autocast: compute in bfloat16 where PyTorch deems it safe.
         workers: processes that prepare clean patches.
         checkpoint_minutes: between checkpoints.
+        tick: called after each iteration with its number and loss.
 
     Returns:
         The final weights file.
@@ -221,7 +238,9 @@ def train(
     try:
         with (output / "log.jsonl").open("a") as log:
             for clean in _clean_batches(run, images, workers):
-                total += run.step(clean, autocast)
+                loss = run.step(clean, autocast)
+                total += loss
+                tick(run.iteration, loss)
                 boundary = run.iteration in _boundaries(recipe)
                 if run.iteration % 100 == 0 or boundary or stop:
                     entry = {

@@ -97,7 +97,10 @@ def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu
     """
     with _path_of(name_or_file) as path:
         card, tensors = _read(path)
-    model = TrainedDenoiser(card)
+    try:
+        model = TrainedDenoiser(card)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name_or_file}: the header does not describe a network ({error})") from error
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
