@@ -7,6 +7,7 @@ an offset, not a wall.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -90,7 +91,7 @@ def simulate_capture(
 
 
 @dataclass(frozen=True)
-class NoiseModel:
+class NoiseModel(ABC):
     """Draws the noise parameters of a batch; `simulate_capture` makes the noise.
 
     Attributes:
@@ -110,8 +111,9 @@ class NoiseModel:
             drawn.append(self._at_gain(camera, log_uniform(low, high, 1, generator), generator))
         return stack_parameters(drawn)
 
+    @abstractmethod
     def _at_gain(self, camera: CameraProfile, gain: Tensor, generator: torch.Generator | None) -> NoiseParameters:
-        raise TypeError("use PoissonGaussian or ELDNoise")
+        """Parameters of one capture at a gain, (1)."""
 
 
 @dataclass(frozen=True)
