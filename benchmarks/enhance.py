@@ -65,7 +65,8 @@ def measured(command: list[str]) -> dict[str, float]:
         with subprocess.Popen(command, stdout=stdout, stderr=stderr) as process:
             usage = wait(process)
         seconds = time.perf_counter() - started
-        stdout.seek(0), stderr.seek(0)
+        stdout.seek(0)
+        stderr.seek(0)
         printed = stdout.read().strip()
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed: {stderr.read()}")

@@ -4,7 +4,7 @@
 
 Each scene is recorded by a Sony A7S II and a Nikon D850 at x100 (ISO 800), x250 (ISO 1600) and x300 (ISO 3200) with the
 full ELD noise and a calibrated colour bias (`data/simulation.py`). Printed: PSNR and SSIM in raw space, whole frame,
-correction `final` (one scalar at the end), noise parameters known; the mean gain over the capture, and the worst scene.
+correction `final` (one scalar at the end); the mean gain over the capture, and the worst scene.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import exp, log, pi
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from exposurediffusion.physics.sensor import RawFrame
 
 SETTINGS = ((100, 800), (250, 1600), (300, 3200))  # ratio, ISO
 CAMERAS = ("SonyA7S2", "NikonD850")
+NoiseSource = Literal["known", "profile", "estimated"]
 LEVEL = (0.03, 0.16)  # mean green of the long exposure
 VIEW = 384  # side of a panorama's views, in sites
 
@@ -90,13 +92,17 @@ def bm3d(case: Case) -> Tensor:
 
 
 def estimates(
-    case: Case, model: TrainedDenoiser, steps: tuple[int, ...], with_bm3d: bool
+    case: Case, model: TrainedDenoiser, steps: tuple[int, ...], with_bm3d: bool, noise: NoiseSource
 ) -> Iterator[tuple[str, Tensor]]:
     """Every contender's name and its planes at reference brightness."""
     yield "capture", case.short.planes * case.ratio
+    frame = case.short
+    if noise == "estimated":
+        frame = replace(frame, metadata=replace(frame.metadata, make=None, model=None, iso=None))
     for count in steps:
-        decided = plan(case.short, model, ratio=float(case.ratio), steps=count, noise=case.noise)
-        yield f"T = {count}", run_plan(case.short, model, decided).planes
+        known = case.noise if noise == "known" else None
+        decided = plan(frame, model, ratio=float(case.ratio), steps=count, noise=known)
+        yield f"T = {count}", run_plan(frame, model, decided).planes
     if with_bm3d:
         yield "BM3D", bm3d(case)
 
@@ -107,6 +113,7 @@ def main(
     steps: tuple[int, ...] = (0, 1, 2),
     bm3d: bool = False,
     crop: int = 1024,
+    noise: NoiseSource = "known",
     pictures: Path | None = None,
     output: Path | None = None,
 ) -> None:
@@ -118,6 +125,8 @@ def main(
         steps: numbers of simulated exposures to try.
         bm3d: also BM3D with the noise level known (slow: a smaller crop helps).
         crop: largest side of a scene in sites.
+        noise: what the network is told: the parameters drawn, those of the camera's profile at the ISO, or an estimate
+            from the frame as for a camera that nobody calibrated.
         pictures: folder for renderings of captures, estimates and references.
         output: JSON file.
     """
@@ -125,7 +134,7 @@ def main(
     rows: dict[tuple[str, int, str], dict[str, tuple[float, float]]] = {}
     for case in cases(images, crop):
         target = case.long.planes[None].clamp(0, 1)
-        for name, estimate in estimates(case, model, steps, bm3d):
+        for name, estimate in estimates(case, model, steps, bm3d, noise):
             corrected = illuminance_correction(estimate[None], target)[0]
             figures = psnr(corrected, target[0]), ssim(corrected, target[0])
             rows.setdefault((case.camera, case.ratio, name), {})[case.scene] = figures

@@ -22,4 +22,4 @@ def main(source: str, folder: str, ratio: float = 100.0) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1], sys.argv[2])

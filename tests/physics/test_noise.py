@@ -255,8 +255,8 @@ def test_draws_come_from_the_calibration_of_one_camera(generator: torch.Generato
 
 
 def test_the_plain_noise_model_cannot_draw() -> None:
-    with pytest.raises(TypeError, match="PoissonGaussian or ELDNoise"):
-        NoiseModel().parameters(1)
+    with pytest.raises(TypeError, match="abstract"):
+        NoiseModel().parameters(1)  # pyright: ignore[reportAbstractUsage]
 
 
 def test_stacked_parameters_keep_their_order() -> None:

@@ -148,8 +148,9 @@ class ExposureDenoiser(nn.Module):
             planes.append(state if conditions.origin is None else conditions.origin)
         if self.config.noise_map:
             planes.append(noise_map(state, exposure, conditions))
-        if torch.is_autocast_enabled(state.device.type):  # the first convolution would convert all planes at once
-            planes = [plane.to(torch.get_autocast_dtype(state.device.type)) for plane in planes]
+        kind = state.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            planes = [plane.to(torch.get_autocast_dtype(kind)) for plane in planes]  # as the first convolution would
         return torch.cat(planes, dim=1)
 
     def forward(
