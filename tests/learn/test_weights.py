@@ -227,11 +227,10 @@ def test_failed_saving_leaves_the_old_file_and_nothing_else(
     save_weights(path, model, CARD)
     before = path.read_bytes()
 
-    def fails_half_way(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError("disk full")
+    def fails(source: object, target: object) -> None:
+        raise OSError(28, "disk full")
 
-    monkeypatch.setattr("exposurediffusion.learn.weights.save_file", fails_half_way)
+    monkeypatch.setattr("exposurediffusion.data.files.os.replace", fails)  # all is written, but not yet in place
     with pytest.raises(OSError, match="disk full"):
         save_weights(path, model, CARD)
     assert path.read_bytes() == before

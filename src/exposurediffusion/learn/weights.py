@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from exposurediffusion.data.files import atomic
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
 
@@ -77,12 +78,8 @@ def save_weights(path: Path, model: ExposureDenoiser, card: ModelCard, dtype: to
     """
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "card": card.to_json()})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic(path) as stream:
+        stream.write(save(tensors, metadata={"format": FORMAT, "card": card.to_json()}))
 
 
 def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu") -> TrainedDenoiser:
@@ -108,7 +105,7 @@ def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu
     return model.eval().requires_grad_(False).to(device)
 
 
-def _path_of(name_or_file: str | Path):  # noqa: ANN202 - a context manager of a path
+def _path_of(name_or_file: str | Path) -> AbstractContextManager[Path]:
     if str(name_or_file) in PRETRAINED:
         files = resources.files("exposurediffusion.learn") / "pretrained" / PRETRAINED[str(name_or_file)]
         return resources.as_file(files)
