@@ -137,7 +137,7 @@ def _enhance_file(
         render(result).save(job.target)
     seconds = perf_counter() - started
     summary.add(
-        f"{job.target}  x{decided.ratio:g}, {decided.sampling.steps + 1} evaluations, {seconds:.1f} s",
+        f"{job.target}  x{decided.ratio:g}, T = {decided.sampling.steps}, {seconds:.1f} s",
         input=str(job.source),
         output=str(job.target),
         ratio=decided.ratio,
