@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from exposurediffusion.data.synthesis import CleanPatches
 from exposurediffusion.learn.presets import EMBEDDED, NOISE_MODELS, PRESETS, Phase, Recipe
 from exposurediffusion.learn.trainer import Interrupted, NonFiniteLoss, Run, draw_ratios, train
 from exposurediffusion.learn.weights import load
@@ -175,6 +176,47 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
     assert load(tmp_path / "checkpoint.safetensors").card.training["iterations"] == 4
     assert same(parameters(go(RECIPE, images, tmp_path)), parameters(whole / "weights.safetensors"))
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, clean = easy()
+    run = Run(recipe, CPU)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    loss = Run._loss
+
+    def steep(self: Run, light: Tensor, phase: Phase, autocast: bool) -> Tensor:
+        first = next(self.model.parameters())
+        return loss(self, light, phase, autocast) + (0 * first).sum().sqrt()  # 0, with an infinite slope
+
+    monkeypatch.setattr(Run, "_loss", steep)
+    with pytest.raises(NonFiniteLoss, match="the gradient became nan at iteration 0"):
+        run.step(clean, autocast=False)
+    assert same(run.model.state_dict(), before)
+
+
+def test_no_batch_comes_twice(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phase goes on counting where the one before it, or a stopped run, has ended."""
+    indices: list[int] = []
+    batch = CleanPatches.batch
+
+    def counted(self: CleanPatches, index: int, count: int) -> Tensor:
+        indices.append(index)
+        return batch(self, index, count)
+
+    monkeypatch.setattr(CleanPatches, "batch", counted)
+    with monkeypatch.context() as patch:
+        at_iteration(5, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        with pytest.raises(Interrupted):
+            go(RECIPE, images, tmp_path)
+    go(RECIPE, images, tmp_path)
+    assert indices == list(range(6))
+
+
+def test_checkpoint_of_another_recipe_is_refused(whole: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is of another recipe"):
+        go(replace(RECIPE, seed=6), images, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == (whole / "checkpoint.pt").read_bytes()
 
 
 def test_a_failed_checkpoint_leaves_the_one_before(

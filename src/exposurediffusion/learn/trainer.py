@@ -33,7 +33,7 @@ class Interrupted(Exception):
 
 
 class NonFiniteLoss(Exception):
-    """The loss is not a number: the weights are those of the last checkpoint."""
+    """The loss or its gradient is not a number: the weights are those of the last checkpoint."""
 
 
 class _Batches(Dataset[Tensor]):
@@ -87,7 +87,9 @@ class Run:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        if not bool(norm.isfinite()):  # one step with it would make every weight a NaN
+            raise NonFiniteLoss(f"the gradient became {float(norm)} at iteration {self.iteration}")
         self.optimizer.step()
         self.iteration += 1
         decay = min(self.recipe.ema, (1 + self.iteration) / (10 + self.iteration))
