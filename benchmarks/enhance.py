@@ -1,6 +1,6 @@
 """Time and memory of `expose enhance`, all in, against the plain forwards that it replaces.
 
-    python benchmarks/enhance.py [--megapixels 12 61] [--repeats 5] [--output results.json]
+    python benchmarks/enhance.py [--megapixels 12 61] [--repeats 5] [--steps 2] [--output results.json]
 
 Contenders, each a process of its own, taken in turn: `expose enhance` (read, T + 1 evaluations, write DNG) of a
 simulated frame, and as many plain fp32 whole-frame forwards of the same network, without reading or writing (what the
@@ -82,20 +82,25 @@ def wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 def main(
-    megapixels: tuple[int, ...] = (12,), repeats: int = 5, output: Path | None = None, plain: int | None = None
+    megapixels: tuple[int, ...] = (12,),
+    repeats: int = 5,
+    steps: int = 2,
+    output: Path | None = None,
+    plain: int | None = None,
 ) -> None:
     """Measure in turn and print medians.
 
     Args:
         megapixels: of the frames, 12 and 61 are known.
         repeats: of each contender.
+        steps: simulated exposures; one evaluation more than that.
         output: JSON file.
         plain: (used by itself) run this many plain forwards and stop.
     """
     if plain is not None:
         plain_forwards(megapixels[0], plain)
         return
-    evaluations = load().card.sampling.steps + 1
+    evaluations = steps + 1
     results = []
     for size in megapixels:
         with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +109,7 @@ def main(
             contenders = {
                 "expose enhance": [
                     sys.executable, "-m", "exposurediffusion", "enhance", str(source), "-o", str(target),
-                    "--ratio", str(RATIO), "--overwrite",
+                    "--ratio", str(RATIO), "--steps", str(steps), "--overwrite",
                 ],
                 "plain fp32 forwards": [
                     sys.executable, __file__, "--megapixels", str(size), "--plain", str(evaluations),

@@ -90,7 +90,7 @@ EMBEDDED = Recipe(
         Phase(10_000, steps=2, lr=(4e-4, 1e-6)),
     ),
     denoiser=DenoiserConfig("unet", {"width": 16, "depth": 4}, origin=True, noise_map=True),
-    sampling=Sampling(steps=2, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),
+    sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),
     noise="eld+bias",
     gain_range=None,
     ratio=(1.5, 300.0),
