@@ -70,8 +70,8 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
         line = f"{name:<9} PSNR {figures['psnr']:.2f} dB  SSIM {figures['ssim']:.3f}"
         summary.add(line, name=name, file=str(output / f"{name}.dng"), **figures)
     if not summary.as_json:
-        print(f"simulated {camera.exif_model} at ISO {ISO:g}, x{ratio:g}, T = {decided.sampling.steps};")
-        print(f"raw space, whole frame, correction 'final'. Look at {output / 'side-by-side.png'}")
+        print(f"simulated {camera.exif_model} at ISO {ISO:g}, x{ratio:g}, T = {decided.sampling.steps}; raw space,")
+        print(f"whole frame, correction 'final'. Look at {output / 'side-by-side.png'}")
 
 
 def side_by_side(pictures: list[Rendering], gap: int = 8) -> np.ndarray:

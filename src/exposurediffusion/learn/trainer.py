@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,6 @@ class _Batches(Dataset[Tensor]):
         return self.count
 
     def __getitem__(self, index: int) -> Tensor:
-        torch.set_num_threads(1)
         return self.patches.batch(self.first + index, self.size)
 
 
@@ -101,8 +101,8 @@ class Run:
     def _loss(self, light: Tensor, phase: Phase, autocast: bool) -> Tensor:
         """Draw captures of the clean light and unroll the exposure on them (Algorithm 1)."""
         recipe, count = self.recipe, len(light)
-        generator = torch.Generator(self.device).manual_seed(recipe.seed * 7_368_787 + self.iteration)
-        host = torch.Generator().manual_seed(recipe.seed * 9_999_991 + self.iteration)
+        generator = torch.Generator(self.device).manual_seed((1 << 40) + recipe.seed * 7_368_787 + self.iteration)
+        host = torch.Generator().manual_seed((1 << 41) + recipe.seed * 9_999_991 + self.iteration)
         noise = NOISE_MODELS[recipe.noise](recipe.gain_range).parameters(count, host).to(self.device)
         ratio = draw_ratios(recipe, count, host).to(self.device)
         capture = simulate_capture(light, ratio, noise, generator)
@@ -144,9 +144,12 @@ class Run:
         """Continue from a checkpoint (read by PyTorch's restricted loader).
 
         Raises:
-            ValueError: it is a checkpoint of another recipe.
+            ValueError: it is damaged, or a checkpoint of another recipe.
         """
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{path}: not a checkpoint, or damaged: remove it to begin anew") from error
         if state["recipe"] != json.dumps(self.recipe.to_dict()):
             raise ValueError(f"{path} is of another recipe: choose another output folder, or remove it")
         self.iteration = state["iteration"]
@@ -172,7 +175,8 @@ def draw_ratios(recipe: Recipe, count: int, generator: torch.Generator) -> Tenso
     low, high = recipe.ratio
     if recipe.ratio_law == "uniform":
         return low + (high - low) * torch.rand(count, generator=generator)
-    uniform = 20.0 + (high - 20.0) * torch.rand(count, generator=generator)
+    floor = min(max(20.0, low), high)
+    uniform = floor + (high - floor) * torch.rand(count, generator=generator)
     small = log_uniform(low, high, count, generator)
     return torch.where(torch.rand(count, generator=generator) < 0.25, small, uniform)
 
@@ -189,12 +193,13 @@ def _clean_batches(run: Run, images: Path, workers: int) -> Iterator[Tensor]:
         patches = CleanPatches(sources, phase.patch, cfa, run.recipe.level, run.recipe.seed)
         batches = _Batches(patches, run.iteration, phase.iterations - done, phase.batch)
         yield from DataLoader(
-            batches, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_leave_signals
+            batches, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_begin_worker
         )
 
 
-def _leave_signals(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the run itself must live to write its checkpoint."""
+def _begin_worker(_: int) -> None:
+    """One thread each. Ctrl-C reaches every process of a terminal; the run itself must live to write its checkpoint."""
+    torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
