@@ -250,7 +250,7 @@ class Bomb:
 def test_checkpoints_are_read_by_the_restricted_loader(zipped: bool, images: Path, tmp_path: Path) -> None:
     content = {**Run(RECIPE, CPU).state(), "extra": Bomb(tmp_path / "trace")}
     torch.save(content, tmp_path / "checkpoint.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint"):
         go(RECIPE, images, tmp_path)
     assert not (tmp_path / "trace").exists()
     pickle.loads(pickle.dumps(content["extra"]))
