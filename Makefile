@@ -53,7 +53,7 @@ venv: $(STAMP)
 $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines]"
+	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,train]"
 	@touch $@
 
 $(BIN)/python:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.data.simulation import BLACK, WHITE, simulate_long, simulate_short
-from exposurediffusion.data.synthesis import CAMERA_FROM_XYZ
+from exposurediffusion.data.simulation import (
+    BLACK,
+    WHITE,
+    cut_scene,
+    draw_noise,
+    draw_shading,
+    known_noise,
+    seed_of,
+    sid_time,
+    simulate_long,
+    simulate_short,
+)
+from exposurediffusion.data.synthesis import CAMERA_FROM_XYZ, Panorama, Photograph
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import RawFrame
@@ -177,3 +189,82 @@ def test_one_seed_one_photograph() -> None:
     np.testing.assert_array_equal(first[0].mosaic, again[0].mosaic)
     assert torch.equal(first[1].read, again[1].read)
     assert (first[0].mosaic != other[0].mosaic).any()
+
+
+def test_noise_given_is_the_noise_that_would_be_drawn() -> None:
+    noise = draw_noise(SONY, 1600, RGGB, torch.Generator().manual_seed(1))
+    assert (noise.saturation, noise.quantisation) == (SATURATION, 1.0)
+    frame, told = short(flat(0.1), noise=noise)
+    assert torch.equal(told.read, noise.read)
+    assert frame.metadata.iso == 800
+
+
+def test_a_profile_of_another_bit_depth_is_scaled() -> None:
+    twelve = replace(SONY, saturation=SONY.saturation / 4)
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    plain, scaled = (draw_noise(c, 800, RGGB, g) for c, g in zip((SONY, twelve), generators, strict=True))
+    for name in ("gain", "read", "row", "colour_bias"):
+        torch.testing.assert_close(getattr(scaled, name), 4 * getattr(plain, name))
+
+
+def test_shading_is_added_in_numbers() -> None:
+    shading = torch.zeros((4, 128, 128))
+    shading[:, :, 64:] = 25.0
+    planes = dn(short(flat(0.1), noise=quiet(1.0, 5.0), shading=shading)[0])
+    assert abs(mean_z(planes[..., :64], 0.001 * SATURATION)) < BOUND
+    assert abs(mean_z(planes[..., 64:], 0.001 * SATURATION + 25)) < BOUND
+    assert abs(mean_z(planes[..., 64:], 0.001 * SATURATION)) > 2 * BOUND  # twin: no shading
+
+
+@pytest.mark.parametrize("cfa", [RGGB, CFA("XTRANS")], ids=lambda c: c.name)
+def test_shading_has_its_amplitude(cfa: CFA, generator: torch.Generator) -> None:
+    dark = draw_shading(3.0, cfa, 192, generator)
+    slope, offset = dark.slope, dark.offset
+    torch.testing.assert_close(dark.map(800), 800 * slope + offset)
+    assert slope.shape == offset.shape == (cfa.planes, 192 // cfa.stride, 192 // cfa.stride)
+    assert float((1600 * slope).std()) == pytest.approx(2.4, rel=1e-3)
+    assert float(offset.std()) == pytest.approx(1.8, rel=1e-3)
+    assert not draw_shading(0.0, cfa, 192, generator).map(1600).any()
+
+
+@pytest.mark.parametrize("ratio", [1, 1.5, 7, 10, 33.3, 100, 128, 150, 200, 250, 299, 300])
+def test_name_tells_the_ratio_by_the_rule_of_sid(ratio: float) -> None:
+    assert min(10.0 / float(sid_time(ratio)), 300) == pytest.approx(ratio, rel=1e-6)
+
+
+def test_usual_ratios_have_the_names_of_sid() -> None:
+    assert [sid_time(ratio) for ratio in (100, 250, 300)] == ["0.1", "0.04", "0.033"]
+
+
+def test_scene_of_a_photograph_is_most_of_it_averaged(generator: torch.Generator) -> None:
+    ramp = torch.linspace(0, 1, 500).expand(3, 330, 500).half()
+    for _ in range(20):
+        scene = cut_scene(Photograph(ramp), 100, generator)
+        assert scene.shape == (3, 100, 100)
+        step = float((scene[0, 0, -1] - scene[0, 0, 0]) / 99 * 499)  # pixels of the photograph to one of the scene
+        assert step == pytest.approx(round(step), abs=0.05)
+        assert round(step) in (2, 3)
+
+
+def test_scene_of_a_panorama_has_its_density(generator: torch.Generator) -> None:
+    panorama = Panorama(torch.rand((3, 128, 256), generator=generator).half())
+    assert cut_scene(panorama, 164, generator).shape == (3, 164, 164)
+    with pytest.raises(ValueError, match="256 pixels wide gives scenes of at most 164 pixels, not 166"):
+        cut_scene(panorama, 166, generator)
+
+
+def test_too_small_a_photograph_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="60x50 pixels"):
+        cut_scene(Photograph(torch.zeros((3, 50, 60)).half()), 52, generator)
+
+
+def test_seeds_depend_on_every_part() -> None:
+    seeds = {seed_of(*parts) for parts in ((0, 1), (1, 0), (0,), (0, "1", ""), (0, "a/b"), (0, "a", "c"))}
+    assert len(seeds) == 6
+    assert seed_of(0, "a") == seed_of("0", "a")
+    torch.Generator().manual_seed(max(seeds))
+
+
+def test_known_noise_needs_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file; only data sets of `expose simulate`"):
+        known_noise(tmp_path)

@@ -24,6 +24,8 @@ from exposurediffusion.data.synthesis import (
     camera_from_rgb,
     load_clean,
     record,
+    scene_of,
+    seeded,
 )
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import calibrated_cameras
@@ -198,50 +200,56 @@ def sources(generator: torch.Generator) -> list[Panorama | Photograph]:
 
 
 @pytest.mark.parametrize("cfa", CFAS, ids=lambda c: c.name)
-def test_one_seed_and_index_one_batch_in_any_order(cfa: CFA, generator: torch.Generator) -> None:
-    patches = CleanPatches(sources(generator), 16, cfa, seed=7)
-    forth = [patches.batch(index, 3) for index in range(5)]
+def test_one_seed_and_number_one_patch_in_any_order(cfa: CFA, generator: torch.Generator) -> None:
+    patches = CleanPatches(sources(generator), cfa, seed=7)
+    forth = [patches.patch(number, 16) for number in range(9)]
     torch.manual_seed(1)  # the global source does not matter
     torch.rand(3)
-    again = CleanPatches(patches.sources, 16, cfa, seed=7)
-    back = [again.batch(index, 3) for index in reversed(range(5))][::-1]
+    again = CleanPatches(patches.sources, cfa, seed=7)
+    back = [again.patch(number, 16) for number in reversed(range(9))][::-1]
     for first, second in zip(forth, back, strict=True):
-        assert first.shape == (3, cfa.planes, 16, 16)
+        assert first.shape == (cfa.planes, 16, 16)
         assert torch.equal(first, second)
         assert first.min() >= 0
         assert first.max() <= 4
     assert not any(torch.equal(first, second) for first, second in pairwise(forth))
-    assert not torch.equal(CleanPatches(patches.sources, 16, cfa, seed=8).batch(0, 3), forth[0])
-    assert torch.equal(patches.batch(2, 2), forth[2][:2])
+    assert not torch.equal(CleanPatches(patches.sources, cfa, seed=8).patch(0, 16), forth[0])
+
+
+def test_each_scene_comes_once_an_epoch_in_changing_order() -> None:
+    epochs = [[scene_of(number, 7, 3) for number in range(7 * epoch, 7 * epoch + 7)] for epoch in range(40)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 40
+    assert [scene_of(number, 7, 4) for number in range(7)] != epochs[0]
+    firsts = stats.chisquare(np.bincount([epoch[0] for epoch in epochs], minlength=7))
+    assert firsts.pvalue > 1e-3
+
+
+def test_seeds_that_share_their_low_bits_or_sums_are_told_apart() -> None:
+    seeds = [(0, 5), (0, 5 + 2**32), (5, 0), (1, 4), (0, 5, 1), (2**40, 5)]
+    draws = [torch.randint(2**62, (1,), generator=seeded(*numbers)).item() for numbers in seeds]
+    assert len(set(draws)) == len(seeds)
+    assert seeded(0, 5).initial_seed() == seeded(0, 5).initial_seed()
 
 
 def test_levels_are_log_uniform() -> None:
     grey = Photograph(torch.full((3, 8, 8), 0.5).half())
-    patches = CleanPatches([grey], 2, CFA("RGGB"), level=(0.01, 0.4), seed=2)
-    greens = patches.batch(0, 800)[:, 1].mean((1, 2)).double().log().numpy()
+    patches = CleanPatches([grey], CFA("RGGB"), level=(0.01, 0.4), seed=2)
+    greens = torch.stack([patches.patch(n, 2)[1].mean() for n in range(800)]).double().log().numpy()
     assert stats.kstest(greens, stats.uniform(log(0.01), log(40)).cdf).pvalue > 1e-4
     assert stats.kstest(np.exp(greens), stats.uniform(0.01, 0.39).cdf).pvalue < 1e-9  # twin: uniform
 
 
 def test_white_balances_fill_their_ranges() -> None:
-    grey = Photograph(torch.full((3, 8, 8), 0.5).half())
-    red, green, _, blue = (CleanPatches([grey], 2, CFA("RGGB")).batch(1, 300).mean((2, 3)).T)[[0, 1, 3, 2]]
+    patches = CleanPatches([Photograph(torch.full((3, 8, 8), 0.5).half())], CFA("RGGB"))
+    red, green, blue, _ = torch.stack([patches.patch(n, 2).mean((1, 2)) for n in range(300)]).T
     for gains, low, high in ((green / red, 1.4, 2.6), (green / blue, 1.2, 2.5)):
         assert low - 1e-3 < gains.min() < low + 0.05
         assert high - 0.05 < gains.max() < high + 1e-3
 
 
-def test_folder_of_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{tmp_path.name}: no pictures"):
-        CleanPatches.from_folder(tmp_path, 8, CFA("RGGB"))
-    Image.fromarray(np.full((32, 40, 3), 99, np.uint8)).save(tmp_path / "a.png")
-    patches = CleanPatches.from_folder(tmp_path, 8, CFA("RGGB"), seed=3)
-    assert patches.batch(0, 2).shape == (2, 4, 8, 8)
-    assert patches.seed == 3
-    with pytest.raises(ValueError, match=r"a\.png: smaller than a training patch of 18 pixels"):
-        CleanPatches.from_folder(tmp_path, 9, CFA("RGGB"))  # averaged 2x2 it is 16 pixels high
-    with pytest.raises(ValueError, match=r"a\.png: smaller than a training patch of 24 pixels"):
-        CleanPatches.from_folder(tmp_path, 8, CFA("XTRANS"))
-    (tmp_path / "b.jpg").write_text("no picture")
-    with pytest.raises(ValueError, match=r"b\.jpg: cannot be read"):
-        CleanPatches.from_folder(tmp_path, 8, CFA("RGGB"))
+@pytest.mark.parametrize(("cfa", "size"), [(CFA("RGGB"), 9), (CFA("XTRANS"), 8)], ids=lambda x: str(x))
+def test_a_picture_smaller_than_a_patch_is_named(cfa: CFA, size: int) -> None:
+    small = Photograph(torch.full((3, 16, 20), 0.5).half(), "a.png")
+    with pytest.raises(ValueError, match=rf"a\.png: smaller than a training patch of {size * cfa.stride} pixels"):
+        CleanPatches([small], cfa).patch(0, size)

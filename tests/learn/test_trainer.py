@@ -1,11 +1,15 @@
-"""Training: a run is its recipe, stopped or not; and what it draws, logs and leaves behind."""
+"""Training: a run is its recipe, stopped or not, on one process or two; and what it leaves behind when it fails."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,57 +17,64 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
-from exposurediffusion.data.synthesis import CleanPatches
-from exposurediffusion.learn.presets import EMBEDDED, NOISE_MODELS, PRESETS, Phase, Recipe
-from exposurediffusion.learn.trainer import Interrupted, NonFiniteLoss, Run, draw_ratios, train
+from exposurediffusion.data.datasets import ImageDataset
+from exposurediffusion.learn.batches import Batch
+from exposurediffusion.learn.execution import Execution
+from exposurediffusion.learn.loss import UnrolledLoss
+from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
+from exposurediffusion.learn.run import NonFiniteLoss, Run
+from exposurediffusion.learn.trainer import Interrupted, train
 from exposurediffusion.learn.weights import load
-from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.process.sampling import Sampling
-from tests.statistics import BOUND, mean_z, quantile_z, variance_z
 
 RECIPE = Recipe(
-    phases=(
-        Phase(3, steps=0, lr=(1e-2, 1e-2), batch=2, patch=16),
-        Phase(3, steps=2, lr=(5e-3, 1e-4), batch=2, patch=8),
-    ),
+    iterations=6,
+    batch=2,
+    patch=16,
+    seed=5,
+    capture=CaptureRecipe(noise="eld+bias", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", uncertainty=0.1),
+    objective=ObjectiveRecipe(steps=2, balance=0.02, learned_weights=True),
+    optimizer=OptimizerRecipe(lr=5e-3, law="cosine", final=1e-4, warmup=2, ema=0.9, clip_norm=1.0),
+    prelude=Prelude(3, 1e-2),
     denoiser=DenoiserConfig("unet", {"width": 4, "depth": 1}, origin=True, noise_map=True),
     sampling=Sampling(steps=2, increment="sampled", clamp=(-4.0, 2.0)),
-    noise="eld+bias",
-    gain_range=None,
-    ratio=(1.5, 300.0),
-    ratio_law="mixed",
-    uncertainty=0.1,
-    balance=0.02,
-    ema=0.9,
-    warmup=2,
-    seed=5,
 )
-CPU = torch.device("cpu")
+EXECUTION = Execution(
+    device="cpu", precision="fp32", workers=0, validate_every=0, validation_patch=16, tensorboard=False
+)
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures: a photograph and scene-linear light."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two photographs."""
     folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(2)
-    Image.fromarray(random.integers(0, 256, (80, 90, 3)).astype(np.uint8)).save(folder / "a.png")
-    tifffile.imwrite(folder / "b.tif", random.gamma(1, 0.3, (40, 48, 3)).astype(np.float32), photometric="rgb")
+    for name in ("a", "b"):
+        Image.fromarray(random.integers(0, 256, (80, 90, 3)).astype(np.uint8)).save(folder / f"{name}.png")
     return folder
 
 
-def go(recipe: Recipe, images: Path, output: Path, **options: Any) -> Path:
-    return train(recipe, images, output, **{"workers": 0, "autocast": False, **options})
+@pytest.fixture(scope="module")
+def images(folder: Path) -> ImageDataset:
+    return ImageDataset.from_folder(folder, CFA("RGGB"), seed=5)
+
+
+def go(recipe: Recipe, images: ImageDataset, output: Path, **options: Any) -> Path:
+    execution = replace(EXECUTION, **{k: options.pop(k) for k in list(options) if hasattr(EXECUTION, k)})
+    return train(recipe, images, output, execution=execution, **options)
 
 
 @pytest.fixture(scope="module")
-def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(images: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run."""
-    return go(RECIPE, images, tmp_path_factory.mktemp("runs") / "whole").parent
+    return go(RECIPE, images, tmp_path_factory.mktemp("runs") / "whole", validation=images).parent
 
 
 def parameters(file: Path) -> dict[str, Tensor]:
@@ -79,161 +90,155 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 
 def at_iteration(number: int, action: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `action` happen during the step that completes iteration `number`."""
+    """Let `action` happen before the step that completes iteration `number`, and let that step know of it."""
     step = Run.step
 
-    def patched(self: Run, clean: Tensor, autocast: bool) -> float:
-        if self.iteration + 1 == number:
+    def patched(self: Run, batch: Batch, stop: bool = False) -> tuple[float, bool]:
+        stopping = self.iteration + 1 == number
+        if stopping:
             action()
-        return step(self, clean, autocast)
+        return step(self, batch, stop or stopping)
 
     monkeypatch.setattr(Run, "step", patched)
 
 
-def test_trains_and_writes_weights_that_load(whole: Path) -> None:
+def test_trains_validates_and_writes_weights_that_load(whole: Path) -> None:
     model = load(whole / "weights.safetensors")
     assert model.config == RECIPE.denoiser
     assert model.card.sampling == RECIPE.sampling
     assert model.card.name == "whole"
     assert model.card.training["iterations"] == 6
     assert model.card.training["recipe"] == json.loads(json.dumps(RECIPE.to_dict()))
-    torch.manual_seed(RECIPE.seed)
-    untrained = ExposureDenoiser(RECIPE.denoiser).state_dict()
-    assert not same(model.state_dict(), untrained)
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert not [p for p in whole.iterdir() if p.name.startswith(".")]
-
-
-def test_log_has_iteration_loss_and_rate(whole: Path) -> None:
-    entries = log(whole)
-    assert [entry["iteration"] for entry in entries] == [3, 6]  # the ends of the phases
-    for entry in entries:
-        assert {"iteration", "loss", "lr"} <= set(entry)
-        assert 0 < entry["loss"] < 10
-    assert entries[0]["lr"] == pytest.approx(1e-2)
-    assert 1e-4 < entries[1]["lr"] < 5e-3
-
-
-def test_each_phase_leaves_its_weights(whole: Path) -> None:
-    middle, end = (load(whole / f"iteration-{number}.safetensors") for number in (3, 6))
-    assert (middle.card.training["iterations"], end.card.training["iterations"]) == (3, 6)
-    assert not same(middle.state_dict(), end.state_dict())
-    assert same(end.state_dict(), parameters(whole / "weights.safetensors"))
+    training, validation = log(whole)
+    assert (training["kind"], training["iteration"], validation["kind"]) == ("training", 6, "validation")
+    assert 0 < training["loss"] < 10
+    assert {f"{kind}_x{ratio}" for kind in ("psnr", "ssim", "psnr_none") for ratio in (100, 250, 300)} <= set(
+        validation
+    )
+    assert Image.open(whole / "validation" / "0000006-x100.png").size == (3 * 16, 3 * 16)
 
 
 @pytest.mark.parametrize("stop", [2, 3, 5])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_stopped_and_resumed_is_uninterrupted_to_the_bit(
-    stop: int, number: signal.Signals, whole: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: int, workers: int, whole: Path, images: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    number = signal.SIGTERM if stop == 2 else signal.SIGINT
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         at_iteration(stop, lambda: signal.raise_signal(number), patch)
         with pytest.raises(Interrupted, match=f"stopped at iteration {stop}; run the same command to go on"):
-            go(RECIPE, images, tmp_path)
+            go(RECIPE, images, tmp_path, workers=workers)
     assert signal.getsignal(number) is before
     assert not (tmp_path / "weights.safetensors").exists()
     assert load(tmp_path / "checkpoint.safetensors").card.training["iterations"] == stop
     torch.manual_seed(99)  # the global source has no say
-    resumed = go(RECIPE, images, tmp_path)
+    resumed = go(RECIPE, images, tmp_path, workers=workers)
     assert same(parameters(resumed), parameters(whole / "weights.safetensors"))
     first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (tmp_path, whole))
     assert same(first["model"], second["model"])
     for mine, other in zip(first["optimizer"]["state"].values(), second["optimizer"]["state"].values(), strict=True):
         assert same(mine, other)
-    assert [entry["iteration"] for entry in log(tmp_path)] == sorted({stop, 3, 6})
-    assert log(tmp_path)[-1]["lr"] == log(whole)[-1]["lr"]
+    assert [entry["iteration"] for entry in log(tmp_path)] == [stop, 6]
 
 
-def test_another_seed_is_another_run(whole: Path, images: Path, tmp_path: Path) -> None:
-    other = go(replace(RECIPE, seed=6), images, tmp_path)
-    assert not same(parameters(other), parameters(whole / "weights.safetensors"))
+def test_a_signal_alone_stops_a_run(images: ImageDataset, tmp_path: Path) -> None:
+    def tick(iteration: int, loss: float) -> None:
+        if iteration == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped at iteration 3"):
+        go(RECIPE, images, tmp_path, tick=tick)
 
 
-def test_finished_training_only_writes_its_weights_again(
-    whole: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_seed_is_another_run(whole: Path, images: ImageDataset, tmp_path: Path) -> None:
+    assert not same(
+        parameters(go(replace(RECIPE, seed=6), images, tmp_path)), parameters(whole / "weights.safetensors")
+    )
+
+
+def test_a_resumed_log_forgets_what_came_after_its_checkpoint(
+    whole: Path, images: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
-    monkeypatch.setattr(Run, "step", lambda *_: pytest.fail("it trains on"))
-    assert same(parameters(go(RECIPE, images, tmp_path)), parameters(whole / "weights.safetensors"))
+    with monkeypatch.context() as patch:
+        at_iteration(4, lambda: None, patch)
+        with pytest.raises(Interrupted):
+            go(RECIPE, images, tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "training", "iteration": 5, "loss": 1.0}) + "\n" + '{"kind": "trai')  # torn
+    go(RECIPE, images, tmp_path)
+    assert [entry["iteration"] for entry in log(tmp_path)] == [4, 6]
+
+
+def broken_at(number: int, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = UnrolledLoss.forward
+    count = 0
+
+    def patched(self: UnrolledLoss, *arguments: Any) -> Tensor:
+        nonlocal count
+        count += 1
+        return forward(self, *arguments) * (value if count == number + 1 else 1.0)
+
+    monkeypatch.setattr(UnrolledLoss, "forward", patched)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
-    value: float, whole: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_no_number_stops_and_keeps_checkpoint_and_batch(
+    value: float, whole: Path, images: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = Run._loss
-
-    def broken(self: Run, light: Tensor, phase: Phase, autocast: bool) -> Tensor:
-        return loss(self, light, phase, autocast) * (value if self.iteration == 4 else 1.0)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_loss", broken)
-        with pytest.raises(NonFiniteLoss, match=f"the loss became {value} at iteration 4"):
+        broken_at(4, value, patch)
+        with pytest.raises(NonFiniteLoss, match=f"the loss became {value} at iteration 4; the batch is kept in"):
             go(RECIPE, images, tmp_path, checkpoint_minutes=0.0)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["iteration"] == 4
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
-    assert load(tmp_path / "checkpoint.safetensors").card.training["iterations"] == 4
+    kept = load_file(tmp_path / "nonfinite-0.safetensors")
+    assert {"clean", "capture", "target"} <= set(kept)
+    torch.testing.assert_close(kept["clean"][0], images.patch(8, 16).clean)
     assert same(parameters(go(RECIPE, images, tmp_path)), parameters(whole / "weights.safetensors"))
 
 
-def test_a_gradient_that_is_no_number_never_reaches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, clean = easy()
-    run = Run(recipe, CPU)
-    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    loss = Run._loss
+def a_batch(images: ImageDataset) -> Batch:
+    return Batch((0, 1), torch.stack([images.patch(number, 16).clean for number in (0, 1)]))
 
-    def steep(self: Run, light: Tensor, phase: Phase, autocast: bool) -> Tensor:
-        first = next(self.model.parameters())
-        return loss(self, light, phase, autocast) + (0 * first).sum().sqrt()  # 0, with an infinite slope
 
-    monkeypatch.setattr(Run, "_loss", steep)
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(
+    images: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(RECIPE, EXECUTION)
+    before = {name: tensor.clone() for name, tensor in run.loss.state_dict().items()}
+    forward = UnrolledLoss.forward
+
+    def steep(self: UnrolledLoss, *arguments: Any) -> Tensor:
+        first = next(self.parameters())
+        return forward(self, *arguments) + (0 * first).sum().sqrt()  # 0, with an infinite slope
+
+    monkeypatch.setattr(UnrolledLoss, "forward", steep)
+    run._distributed = run.loss
     with pytest.raises(NonFiniteLoss, match="the gradient became nan at iteration 0"):
-        run.step(clean, autocast=False)
-    assert same(run.model.state_dict(), before)
+        run.step(a_batch(images))
+    assert same(run.loss.state_dict(), before)
 
 
-def test_no_batch_comes_twice(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A phase goes on counting where the one before it, or a stopped run, has ended."""
-    indices: list[int] = []
-    batch = CleanPatches.batch
-
-    def counted(self: CleanPatches, index: int, count: int) -> Tensor:
-        indices.append(index)
-        return batch(self, index, count)
-
-    monkeypatch.setattr(CleanPatches, "batch", counted)
-    with monkeypatch.context() as patch:
-        at_iteration(5, lambda: signal.raise_signal(signal.SIGTERM), patch)
-        with pytest.raises(Interrupted):
-            go(RECIPE, images, tmp_path)
-    go(RECIPE, images, tmp_path)
-    assert indices == list(range(6))
-
-
-def test_checkpoint_of_another_recipe_is_refused(whole: Path, images: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_recipe_is_refused(whole: Path, images: ImageDataset, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
-    with pytest.raises(ValueError, match=r"checkpoint\.pt is of another recipe"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is of another recipe \(seed 5 there, 6 here\)"):
         go(replace(RECIPE, seed=6), images, tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == (whole / "checkpoint.pt").read_bytes()
 
 
-def test_a_failed_checkpoint_leaves_the_one_before(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run(RECIPE, CPU)
-    run.save(tmp_path, "checkpoint")
-    before = (tmp_path / "checkpoint.pt").read_bytes()
-
-    def fails_half_way(state: object, file: Path) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", fails_half_way)
-    with pytest.raises(OSError, match="disk full"):
-        run.save(tmp_path, "checkpoint")
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, path = Run(RECIPE, EXECUTION), tmp_path / "checkpoint.pt"
+    run.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        run.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 class Bomb:
@@ -247,8 +252,8 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_checkpoints_are_read_by_the_restricted_loader(zipped: bool, images: Path, tmp_path: Path) -> None:
-    content = {**Run(RECIPE, CPU).state(), "extra": Bomb(tmp_path / "trace")}
+def test_checkpoints_are_read_by_the_restricted_loader(zipped: bool, images: ImageDataset, tmp_path: Path) -> None:
+    content = {**Run(RECIPE, EXECUTION).state(), "extra": Bomb(tmp_path / "trace")}
     torch.save(content, tmp_path / "checkpoint.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint"):
         go(RECIPE, images, tmp_path)
@@ -257,182 +262,112 @@ def test_checkpoints_are_read_by_the_restricted_loader(zipped: bool, images: Pat
     assert (tmp_path / "trace").exists()  # the bomb does go off where it is let
 
 
-def test_pictures_have_to_do_for_every_phase(images: Path, tmp_path: Path) -> None:
-    growing = replace(RECIPE, phases=(Phase(1, steps=0, batch=1, patch=8), Phase(1, steps=0, batch=1, patch=32)))
-    with pytest.raises(ValueError, match=r"a\.png: smaller than a training patch of 64 pixels"):
-        go(growing, images, tmp_path)
-    assert not (tmp_path / "checkpoint.pt").exists()  # told before anything is trained
+def test_data_of_other_planes_is_refused(images: ImageDataset, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, denoiser=replace(RECIPE.denoiser, planes=9))
+    with pytest.raises(ValueError, match=r"--denoiser\.planes 4"):
+        go(recipe, images, tmp_path)
 
 
-def test_xtrans_planes(images: Path, tmp_path: Path) -> None:
-    recipe = replace(
-        RECIPE,
-        phases=(Phase(1, steps=1, batch=1, patch=8),),
-        denoiser=replace(RECIPE.denoiser, planes=9),
-        noise="eld",
-        sampling=Sampling(steps=1),
-    )
-    assert load(go(recipe, images, tmp_path, autocast=True)).config.planes == 9
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_weights_are_the_exponential_average(ema: float, images: ImageDataset, tmp_path: Path) -> None:
+    run = Run(replace(RECIPE, optimizer=replace(RECIPE.optimizer, ema=ema)), EXECUTION)
+    average = {name: p.detach().clone() for name, p in run.loss.denoiser.named_parameters()}
+    for count in range(1, 6):
+        run.step(a_batch(images))
+        decay = min(ema, (1 + count) / (10 + count))
+        for name, p in run.loss.denoiser.named_parameters():
+            average[name] = decay * average[name] + (1 - decay) * p.detach()
+    run.export(tmp_path / "a.safetensors")
+    saved = parameters(tmp_path / "a.safetensors")
+    for name, tensor in average.items():
+        torch.testing.assert_close(saved[name], tensor)
+    assert same(saved, run.loss.denoiser.state_dict()) == (ema == 0)
 
 
-# ---------------------------------------------------------------------------------------- learning rate and phases
-
-
-def rates(recipe: Recipe) -> list[float]:
-    run = Run(recipe, CPU)
-    found = []
-    for run.iteration in range(recipe.iterations):
-        found.append(run.learning_rate())
-    return found
-
-
-def test_learning_rate_warms_up_and_follows_a_cosine() -> None:
-    phases = (Phase(50, lr=(4e-4, 4e-4)), Phase(100, lr=(2e-4, 1e-6)))
-    found = rates(replace(RECIPE, phases=phases, warmup=10))
-    assert found[:10] == pytest.approx([4e-5 * n for n in range(1, 11)])
-    assert found[10:50] == pytest.approx([4e-4] * 40)
-    assert found[50] == pytest.approx(2e-4)
-    assert found[100] == pytest.approx((2e-4 + 1e-6) / 2)
-    assert found[75] == pytest.approx(1e-6 + 1.99e-4 * (1 + math.sqrt(0.5)) / 2)
-    assert 1e-6 < found[-1] < 1.1e-6
-    assert (np.diff(found[50:]) < 0).all()
-    assert rates(replace(RECIPE, phases=phases, warmup=0))[0] == pytest.approx(4e-4)
-
-
-def test_phases_follow_each_other() -> None:
-    first, second = RECIPE.phases
-    assert RECIPE.iterations == 6
-    run = Run(RECIPE, CPU)
-    expected = [(first, 0), (first, 1), (first, 2), (second, 0), (second, 1), (second, 2)]
-    for run.iteration, phase in enumerate(expected):
-        assert run.phase() == phase
-    run.iteration = 6
-    with pytest.raises(IndexError, match="finished"):
-        run.phase()
-
-
-def test_phases_unroll_as_many_steps_as_they_say(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int, int]] = []
-    forward = ExposureDenoiser.forward
-
-    def counted(self: ExposureDenoiser, state: Tensor, *others: Any) -> Any:
-        seen.append((len(state), state.shape[1], state.shape[2]))
-        return forward(self, state, *others)
-
-    monkeypatch.setattr(ExposureDenoiser, "forward", counted)
-    go(RECIPE, images, tmp_path)
-    assert seen == [(2, 4, 16)] * 3 + [(2, 4, 8)] * 9  # T = 0, then T = 2: three evaluations a step
-
-
-# ----------------------------------------------------------------------------------------------- draws and progress
-
-
-def test_uniform_ratios(generator: torch.Generator) -> None:
-    recipe = replace(RECIPE, ratio=(20.0, 300.0), ratio_law="uniform")
-    ratios = draw_ratios(recipe, 40_000, generator).double()
-    assert 20 <= ratios.min() < 20.1
-    assert 299.9 < ratios.max() <= 300
-    assert abs(mean_z(ratios, 160)) < BOUND
-    assert abs(variance_z(ratios, 280**2 / 12)) < BOUND
-
-
-def test_mixed_ratios_are_one_quarter_log_uniform(generator: torch.Generator) -> None:
-    ratios = draw_ratios(RECIPE, 40_000, generator).double()
-    uniform = draw_ratios(replace(RECIPE, ratio_law="uniform"), 40_000, generator).double()
-    assert 1.5 <= ratios.min() < 1.51
-    assert ratios.max() <= 300
-    for value in (3.0, 20.0, 60.0, 160.0, 250.0):
-        share = 0.25 * math.log(value / 1.5) / math.log(200) + 0.75 * max(0.0, (value - 20) / 280)
-        assert abs(quantile_z(ratios, value, share)) < BOUND
-        if value < 100:
-            assert abs(quantile_z(uniform, value, share)) > 2 * BOUND  # twin: the other law
-
-
-def easy() -> tuple[Recipe, Tensor]:
-    recipe = Recipe(
-        (Phase(60, steps=0, lr=(5e-3, 5e-3), batch=2, patch=16),),
-        RECIPE.denoiser,
-        noise="p+g",
-        gain_range=(0.5, 0.6),
-        ratio=(20.0, 25.0),
-        warmup=1,
-        ema=0.5,
-    )
-    return recipe, torch.rand((2, 4, 16, 16), generator=torch.Generator().manual_seed(1)) * 0.2 + 0.5
+def test_gradient_is_clipped(images: ImageDataset) -> None:
+    run = Run(replace(RECIPE, optimizer=replace(RECIPE.optimizer, clip_norm=1e-3)), EXECUTION)
+    run.step(a_batch(images))
+    norm = torch.stack([p.grad.norm() for p in run.loss.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("pixel", ["l1", "kl"])
 def test_loss_falls_on_an_easy_problem(steps: int, pixel: str) -> None:
-    recipe, clean = easy()
-    recipe = replace(recipe, phases=(replace(recipe.phases[0], steps=steps),), pixel=pixel)  # type: ignore[arg-type]
-    run = Run(recipe, CPU)
-    losses = [run.step(clean, autocast=False) for _ in range(60)]
+    capture = CaptureRecipe(noise="p+g", gain_range=(0.5, 0.6), ratio=(20.0, 25.0))
+    objective = ObjectiveRecipe(steps, pixel)  # pyright: ignore[reportArgumentType]
+    easy = Recipe(60, 2, 16, 0, capture, objective, OptimizerRecipe(5e-3, "constant"), denoiser=RECIPE.denoiser)
+    run = Run(easy, EXECUTION)
+    clean = torch.rand((2, 4, 16, 16), generator=torch.Generator().manual_seed(1)) * 0.2 + 0.5
+    losses = [run.step(Batch((2 * n, 2 * n + 1), clean))[0] for n in range(60)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_weights_are_the_exponential_average(ema: float, tmp_path: Path) -> None:
-    recipe, clean = easy()
-    run = Run(replace(recipe, ema=ema), CPU)
-    average = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    for count in range(1, 8):
-        run.step(clean, autocast=False)
-        decay = min(ema, (1 + count) / (10 + count))
-        for name, p in run.model.named_parameters():
-            average[name] = decay * average[name] + (1 - decay) * p.detach()
-    run.save(tmp_path, "a")
-    saved = parameters(tmp_path / "a.safetensors")
-    for name, tensor in average.items():
-        torch.testing.assert_close(saved[name], tensor)
-    assert same(saved, run.model.state_dict()) == (ema == 0)
+# ------------------------------------------------------------------------------------------------- two processes
+
+COMMON = ["--preset", "eld-nafnet1-exposure", "--patch", "16", "--optimizer.lr", "1e-3", "--precision", "fp32"]
+COMMON += ["--device", "cpu", "--workers", "0", "--no-tensorboard", "--validation-patch", "16"]
 
 
-def test_gradient_is_clipped_and_the_step_is_small() -> None:
-    recipe, clean = easy()
-    run = Run(replace(recipe, clip_norm=1e-3), CPU)
-    run.step(clean, autocast=False)
-    norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
-    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+def command(folder: Path, output: Path, processes: int, *options: str) -> list[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
+    words = [sys.executable, *(launch if processes > 1 else []), "-m", "exposurediffusion", "train", *COMMON]
+    return [*words, "--data", str(folder), "-o", str(output), *options]
 
 
-def test_uncertainty_changes_what_the_network_is_told_and_not_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, clean = easy()
-    told: list[tuple[Tensor, Tensor, Tensor]] = []
-    forward = ExposureDenoiser.forward
-
-    def listening(self: ExposureDenoiser, state: Tensor, exposure: Tensor, conditions: Any) -> Any:
-        told.append((state, conditions.gain, conditions.read_variance))
-        return forward(self, state, exposure, conditions)
-
-    monkeypatch.setattr(ExposureDenoiser, "forward", listening)
-    for uncertainty in (0.0, 0.0, 0.3):
-        Run(replace(recipe, uncertainty=uncertainty), CPU).step(clean, autocast=False)
-    sure, again, unsure = told
-    assert all(torch.equal(a, b) for a, b in zip(sure, again, strict=True))
-    assert torch.equal(sure[0], unsure[0])
-    for index in (1, 2):
-        factor = unsure[index] / sure[index]
-        assert ((factor - 1).abs() > 1e-3).all()
-        assert (factor.log().abs() < 5 * 0.3 * index).all()
+def launch(folder: Path, output: Path, processes: int, *options: str) -> dict[str, Tensor]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = command(folder, output, processes, "--iterations", "20", *options)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return load_file(output / "weights.safetensors")
 
 
-# ---------------------------------------------------------------------------------------------------------- presets
+@pytest.fixture(scope="module")
+def two(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """Weights of twenty iterations on two processes."""
+    return launch(folder, tmp_path_factory.mktemp("runs") / "two", 2, "--batch", "2")
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_construct_their_network_and_noise(name: str, generator: torch.Generator) -> None:
-    recipe = PRESETS[name]
-    model = ExposureDenoiser(recipe.denoiser)
-    assert all(phase.patch % model.multiple == 0 for phase in recipe.phases)
-    noise = NOISE_MODELS[recipe.noise](recipe.gain_range).parameters(2, generator)
-    assert noise.gain.shape == (2,)
-    assert json.loads(json.dumps(recipe.to_dict()))["seed"] == recipe.seed
-    assert recipe.ratio[0] >= 1
-    assert recipe.iterations > recipe.warmup
+def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-def test_embedded_weights_are_at_most_sixteen_megabytes() -> None:
-    model = ExposureDenoiser(EMBEDDED.denoiser)
-    assert 4 * sum(p.numel() for p in model.parameters()) <= 16_000_000
-    assert PRESETS["embedded"] is EMBEDDED
+def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, two: dict[str, Tensor], tmp_path: Path) -> None:
+    one = launch(folder, tmp_path / "one", 1, "--batch", "4")
+    twin = launch(folder, tmp_path / "twin", 1, "--batch", "2")  # half the images
+    assert distance(one, two) < 1e-5
+    assert distance(one, twin) > 1e-3
+
+
+def test_a_killed_process_ends_the_run_and_its_last_checkpoint_goes_on(
+    folder: Path, two: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """The second of two processes ends itself in mid-run."""
+    script = tmp_path / "suicide.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from exposurediffusion.apps.cli import main\n"
+        "from exposurediffusion.learn.run import Run\n"
+        "step = Run.step\n"
+        "def patched(self, *arguments):\n"
+        "    if self.iteration == 12 and os.environ['RANK'] == '1':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(self, *arguments)\n"
+        "Run.step = patched\n"
+        "sys.exit(main())\n"
+    )
+    words = command(folder, tmp_path / "run", 2, "--batch", "2", "--iterations", "20", "--checkpoint-minutes", "0")
+    place = words.index("-m", words.index("--master_port"))
+    words[place : place + 2] = [str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    assert "another process of this run has ended" in done.stderr
+    assert 0 < torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] <= 12
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    resumed = launch(folder, tmp_path / "run", 2, "--batch", "2")
+    assert distance(resumed, two) < 1e-6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from exposurediffusion.learn.weights import FORMAT, PRETRAINED, ModelCard, load, save_weights
+from exposurediffusion.baselines.ddim import ConditionalDiffusion, DiffusionConfig
+from exposurediffusion.learn.weights import (
+    FORMAT,
+    PRETRAINED,
+    ModelCard,
+    TrainedDenoiser,
+    TrainedDiffusion,
+    load,
+    load_diffusion,
+    save_weights,
+)
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
 
@@ -24,7 +35,7 @@ CARD = ModelCard(
     CONFIG,
     Sampling(steps=3, schedule="official", transition="restart", increment="sampled", clamp=(-4.0, 2.0)),
     "ours",
-    {"seed": 3, "recipe": {"phases": [{"iterations": 7}]}},
+    {"seed": 3, "recipe": {"iterations": 7}},
 )
 
 
@@ -272,3 +283,74 @@ def test_pretrained_weights_are_small_and_load(name: str, generator: torch.Gener
 def test_default_is_what_load_gives_without_a_name() -> None:
     assert "default" in PRETRAINED
     assert load().card == load("default").card
+
+
+# -------------------------------------------------------------------------------------------------- diffusion models
+
+DIFFUSION = DiffusionConfig(channels=(8, 8), layers=1, groups=4, timesteps=50, prediction="velocity", steps=3)
+
+
+@pytest.fixture
+def diffusion(tmp_path: Path) -> Path:
+    """Weights of a tiny conditional diffusion model."""
+    pytest.importorskip("diffusers")
+    torch.manual_seed(4)
+    path = tmp_path / "diffusion.safetensors"
+    save_weights(path, ConditionalDiffusion(DIFFUSION), ModelCard(DIFFUSION, Sampling(steps=0), "ddim", {"seed": 4}))
+    return path
+
+
+def test_a_diffusion_model_comes_back_from_its_file_alone(diffusion: Path) -> None:
+    loaded = load_diffusion(diffusion)
+    assert loaded.config == loaded.card.denoiser == DIFFUSION
+    assert (loaded.card.sampling, loaded.card.name, loaded.card.training) == (Sampling(steps=0), "ddim", {"seed": 4})
+    torch.manual_seed(4)
+    model = ConditionalDiffusion(DIFFUSION)
+    capture = torch.rand((1, 4, 8, 8), generator=torch.Generator().manual_seed(8))
+    said = [m.sample(capture, generator=torch.Generator().manual_seed(1)) for m in (loaded, model)]
+    assert torch.equal(*said)
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_the_header_of_a_diffusion_model_names_its_kind(diffusion: Path) -> None:
+    content = json.loads(header(diffusion)["card"])
+    assert "denoiser" not in content
+    assert content["diffusion"] == json.loads(json.dumps(DIFFUSION.to_dict()))
+    assert ModelCard.from_json(header(diffusion)["card"]).denoiser == DIFFUSION
+
+
+def test_each_kind_of_model_has_its_own_loader(diffusion: Path, model: ExposureDenoiser, tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", model, CARD)
+    with pytest.raises(ValueError, match=r"diffusion\.safetensors: a diffusion model.*`load_diffusion` reads it"):
+        load(diffusion)
+    with pytest.raises(ValueError, match=r"a\.safetensors: not a diffusion model; `load` reads it"):
+        load_diffusion(tmp_path / "a.safetensors")
+    for kind, card in ((TrainedDenoiser, ModelCard(DIFFUSION)), (TrainedDiffusion, CARD)):
+        with pytest.raises(TypeError, match="the card is of a"):
+            kind(card)
+
+
+def test_without_the_extra_it_is_named(diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ValueError, match=r"exposurediffusion\[baselines\]"):
+        load_diffusion(diffusion)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"channels": None},
+        {"channels": [7, 9]},
+        {"channels": [8], "schedule": "slow"},
+        {"channels": [8], "colour": 3},
+        {"channels": [8], "steps": 0},
+    ],
+)
+def test_a_broken_diffusion_header_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    card = json.dumps({"diffusion": content, "sampling": Sampling().to_dict(), "name": "", "training": {}})
+    save_file({"a": torch.zeros(1)}, tmp_path / "bad.safetensors", metadata={"format": FORMAT, "card": card})
+    for loader in (load, load_diffusion):
+        with pytest.raises(ValueError, match=r"bad\.safetensors: "):
+            loader(tmp_path / "bad.safetensors")

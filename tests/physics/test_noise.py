@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from exposurediffusion.physics import noise as noise_module
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import (
     ELDNoise,
@@ -129,7 +130,7 @@ def test_row_noise_beside_all_the_rest() -> None:
 
 
 def test_xtrans_rows_follow_the_table(generator: torch.Generator) -> None:
-    planes = row_offsets((3, 9, 8, 10), generator)
+    planes = row_offsets((3, 9, 8, 10), torch.ones(3), generator)
     for cell in range(4):
         offsets: dict[int, set[float]] = {}
         for plane, i, j in np.ndindex(CFA("XTRANS").table.shape[:3]):
@@ -142,7 +143,7 @@ def test_xtrans_rows_follow_the_table(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("size", [(1, 9, 5, 7), (2, 9, 1, 1), (2, 4, 3, 5)])
 def test_row_offsets_of_any_size(size: tuple[int, int, int, int], generator: torch.Generator) -> None:
-    assert row_offsets(size, generator).shape == size
+    assert row_offsets(size, torch.ones(size[0]), generator).shape == size
 
 
 def test_colour_bias_is_the_mean_of_each_plane() -> None:
@@ -267,7 +268,7 @@ def test_stacked_parameters_keep_their_order() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_ends_of_the_uniform_generator_give_no_outlier(shape: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A uniform draw of exactly 0 comes once in 2^24; it stands for the last stretch of the tail, not for its end."""
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([[0.0, 1 - 2**-24]]))
+    monkeypatch.setattr(noise_module, "rand", lambda *_: torch.tensor([[0.0, 1 - 2**-24]]))
     low, high = tukey_lambda(torch.tensor([shape]), (1, 2))[0].tolist()
     assert stats.tukeylambda(shape).ppf(2**-26) <= low <= stats.tukeylambda(shape).ppf(2**-24)
     assert stats.tukeylambda(shape).ppf(1 - 2**-23) <= high <= stats.tukeylambda(shape).ppf(1 - 2**-26)

@@ -247,6 +247,31 @@ def test_a_batch_of_n_is_n_batches_of_one(
             torch.testing.assert_close(both[index : index + 1], one)
 
 
+@pytest.mark.parametrize("transition", [markov, restart])
+def test_a_sampled_batch_with_a_generator_for_each_image_is_batches_of_one(
+    transition: Transition, generator: torch.Generator
+) -> None:
+    captures, ratio = torch.rand(3, 4, 6, 6, generator=generator), torch.tensor([1.5, 40.0, 300.0])
+
+    def last(images: slice, generators: list[torch.Generator]) -> Tensor:
+        run = expose(
+            lambda state, exposure: state.clamp(0, 1),
+            captures[images],
+            ExposureSchedule.random(ratio[images], 3, generators[images]),
+            transition=transition,
+            increment=SampledIncrement(500 / ratio[images]),
+            generator=generators[images],
+        )
+        return list(run)[-1].state
+
+    def seeded(seeds: tuple[int, ...] = (5, 6, 7)) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    together = last(slice(None), seeded())
+    assert torch.equal(together, torch.cat([last(slice(i, i + 1), seeded()) for i in range(3)]))
+    assert not torch.equal(together, last(slice(None), seeded((5, 6, 8))))
+
+
 def test_mean_states_average_capture_and_estimates_by_exposure() -> None:
     """Against the electrons' own sums: markov keeps every stretch, restart one stretch of the newest estimate."""
     truths = [torch.full((1, 4, 2, 2), value) for value in (0.5, 0.2, 0.9)]
@@ -279,4 +304,4 @@ def test_names_of_a_sampling_are_checked_and_survive_json() -> None:
         with pytest.raises(Exception, match=next(iter(wrong.values()))):
             Sampling(**wrong)  # pyright: ignore[reportArgumentType]
     sampling = Sampling(3, "official", "restart", "sampled", clamp=(0.0, 1.0))
-    assert Sampling(**{**sampling.to_dict(), "clamp": [0.0, 1.0]}) == sampling
+    assert Sampling.from_dict({**sampling.to_dict(), "clamp": [0.0, 1.0]}) == sampling

@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from exposurediffusion.apps import commands
+from exposurediffusion.apps import commands, train
 from exposurediffusion.apps.console import Summary, UsageError, complain, reason
 from exposurediffusion.apps.enhance import best_device, check_ratio
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
+from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
 
@@ -117,8 +118,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "demo": commands.demo,
     "info": commands.info,
     "cameras": commands.cameras,
+    "simulate": simulate,
     "convert": commands.convert,
-    "train": commands.train,
+    "train": train.command_for([]),
 }
 
 
@@ -126,8 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `expose`; the exit code: 0 all done, 1 some inputs failed (the others are done), 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        commands = {**COMMANDS, "train": train.command_for(arguments)}  # the preset decides the defaults of its fields
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="expose", description="Dark raw photographs in, clean raw photographs out.", args=arguments
+            commands, prog="expose", description="Dark raw photographs in, clean raw photographs out.", args=arguments
         )
     except UsageError as error:
         complain(str(error))

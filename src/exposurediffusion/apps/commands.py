@@ -1,16 +1,16 @@
-"""The smaller commands: info, cameras, convert, train, demo."""
+"""The smaller commands: info, cameras, convert, demo."""
 
 from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
+from exposurediffusion.apps.console import Summary, UsageError, reason
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn import official
 from exposurediffusion.physics.estimation import black_offset, noise_of
@@ -120,60 +120,6 @@ def convert(checkpoint: _Positional[Path], /, output: _Output, overwrite: _Flag 
     model = official.convert(checkpoint, output)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{output}  {model.config.backbone}, {count:,} parameters, {model.config.planes} planes")
-    return 0
-
-
-def train(
-    preset: str,
-    data: Path,
-    output: _Output,
-    device: Literal["cpu", "cuda", "mps"] = "cpu",
-    precision: Literal["bf16", "fp32"] = "bf16",
-    workers: int = 1,
-    checkpoint_minutes: float = 5.0,
-) -> int:
-    """Train a preset on a folder of clean pictures; the same command goes on where it was stopped.
-
-    Args:
-        preset: a name; `embedded` is the model inside the package.
-        data: folder of clean pictures (.hdr panoramas, photographs), searched with its subfolders.
-        output: folder of the run: checkpoint, weights, log.
-        device: where to train.
-        precision: of the network.
-        workers: processes that prepare clean patches.
-        checkpoint_minutes: between checkpoints.
-    """
-    from exposurediffusion.learn import trainer  # brings in multiprocessing, which no other command wants
-    from exposurediffusion.learn.presets import PRESETS
-
-    if preset not in PRESETS:
-        raise UsageError(f"no preset {preset!r}: one of {', '.join(PRESETS)}")
-    if not data.is_dir():
-        raise UsageError(f"{data}: no such folder")
-    recipe, mean = PRESETS[preset], 0.0
-    note(f"{preset}: {recipe.iterations:,} iterations; log in {output / 'log.jsonl'}; Ctrl-C keeps a checkpoint")
-
-    def tick(iteration: int, loss: float) -> None:
-        nonlocal mean
-        mean = 0.99 * mean + 0.01 * loss if mean else loss
-        bar.update(bar.task_ids[0], completed=iteration, description=f"loss {mean:.4f}")
-
-    try:
-        with progress(preset, recipe.iterations) as bar:
-            weights = trainer.train(
-                recipe,
-                data,
-                output,
-                device=device,
-                autocast=precision == "bf16",
-                workers=workers,
-                checkpoint_minutes=checkpoint_minutes,
-                tick=tick,
-            )
-    except (trainer.Interrupted, trainer.NonFiniteLoss) as error:
-        note(str(error))
-        return 1
-    print(weights)
     return 0
 
 

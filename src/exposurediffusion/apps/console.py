@@ -69,8 +69,8 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Progress]:
-    """A progress bar with an estimate of the time left on stderr; nothing when that is not a terminal."""
+def progress(description: str, total: int, shown: bool = True) -> Iterator[Progress]:
+    """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -78,7 +78,7 @@ def progress(description: str, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
         console=_messages,
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not (shown and sys.stderr.isatty()),
     )
     bar.add_task(description, total=total)
     with bar:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.apps.tiling import TiledDenoiser
+from exposurediffusion.learn.execution import is_good_at_bfloat16
 from exposurediffusion.learn.weights import TrainedDenoiser
 from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
@@ -114,7 +115,7 @@ def plan(
         strength=strength,
         black_offset=black_offset(frame),
         tile=None if tile == "auto" else tile,
-        autocast=precision == "bf16" or (precision == "auto" and _is_good_at_bfloat16(next(model.parameters()).device)),
+        autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),
         seed=seed,
     )
 
@@ -139,13 +140,6 @@ def auto_ratio(frame: RawFrame) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if float((values * middle).clamp(max=1).mean()) < KEY else (low, middle)
     return round((low * high) ** 0.5, 3)
-
-
-def _is_good_at_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there."""
-    if device.type == "cpu":
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def best_device() -> torch.device:

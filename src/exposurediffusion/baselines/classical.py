@@ -1,11 +1,35 @@
-"""Denoisers without training."""
+"""Denoisers without training: BM3D, plain and behind a variance-stabilising transformation."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from exposurediffusion.baselines.anscombe import anscombe, inverse_anscombe
+from exposurediffusion.models.denoiser import Conditions, noise_map
+from exposurediffusion.physics.profile import NoiseParameters
+from exposurediffusion.physics.sensor import electrons_per_unit
+
+_SMALLEST = 16  # sites a side: the library ends the whole program at a plane of one block (8x8)
+
+
+def import_extra(module: str) -> ModuleType:
+    """A library of the extra `baselines`.
+
+    Raises:
+        ValueError: it, or something that it needs, is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"this baseline needs the library {error.name}: pip install exposurediffusion[baselines]"
+        ) from error
 
 
 def denoise_bm3d(capture: Float[Tensor, "c h w"], deviation: Float[Tensor, "c"] | float) -> Float[Tensor, "c h w"]:
@@ -14,13 +38,57 @@ def denoise_bm3d(capture: Float[Tensor, "c h w"], deviation: Float[Tensor, "c"] 
     Args:
         capture: at reference brightness.
         deviation: standard deviation of the noise of each plane, at reference brightness; BM3D takes it as the same
-            everywhere in a plane.
+            everywhere in a plane. `plane_deviation` tells it.
+
+    Returns:
+        float32, on the host.
 
     Raises:
-        ModuleNotFoundError: the extra is not installed.
+        ValueError: the extra is not installed.
     """
-    from bm3d import bm3d  # an extra
-
+    bm3d = import_extra("bm3d").bm3d
     sigma = np.broadcast_to(np.asarray(deviation, dtype=float), (len(capture),))
-    planes = [bm3d(plane.double().numpy(), level) for plane, level in zip(capture, sigma, strict=True)]
+    height, width = capture.shape[-2:]
+    missing = [(0, max(0, _SMALLEST - size)) for size in (height, width)]
+    planes = [
+        bm3d(np.pad(plane, missing, mode="symmetric"), level)[:height, :width]
+        for plane, level in zip(capture.double().cpu().numpy(), sigma, strict=True)
+    ]
     return torch.from_numpy(np.stack(planes)).float()
+
+
+def denoise_anscombe_bm3d(
+    capture: Float[Tensor, "c h w"], ratio: float, noise: NoiseParameters
+) -> Float[Tensor, "c h w"]:
+    """A-BM3D: BM3D of the generalised Anscombe transformation of each plane, exactly inverted (Makitalo & Foi, 2013).
+
+    Args:
+        capture: at reference brightness; not clipped at 0, which would bias the dark.
+        ratio: amplification of the capture.
+        noise: of the capture (a batch of one): known, or from `estimate_noise` of its frame. Row noise and rounding
+            count as read noise, all of it as Gaussian.
+
+    Returns:
+        float32, on the host, not below 0.
+
+    Raises:
+        ValueError: the extra is not installed.
+    """
+    gain = float(noise.gain)
+    electrons = float(electrons_per_unit(ratio, gain, noise.saturation))
+    read = float(noise.read_variance) ** 0.5 / gain
+    stable = denoise_bm3d(anscombe(capture.cpu().double() * electrons, read), 1.0)
+    return (inverse_anscombe(stable.double(), read) / electrons).float()
+
+
+def plane_deviation(capture: Float[Tensor, "c h w"], ratio: float, noise: NoiseParameters) -> Float[Tensor, "c"]:
+    """The standard deviation of the noise of each plane, at reference brightness: at its mean signal.
+
+    Args:
+        capture, ratio, noise: see `denoise_anscombe_bm3d`.
+    """
+    mean = capture.clamp(max=1).mean(dim=(1, 2), keepdim=True)  # what the reference clips has no noise worth knowing
+    known = {"ratio": torch.tensor([float(ratio)]), "gain": noise.gain, "read_variance": noise.read_variance}
+    on_device = {name: value.to(capture) for name, value in known.items()}
+    conditions = Conditions(**on_device, saturation=noise.saturation)
+    return noise_map(mean[None], mean.new_ones(1), conditions).flatten()

@@ -5,8 +5,10 @@ Training and simulation share it: linear RGB -> the camera's colour space and in
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import atan2, exp, log, pi, radians, tan
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.data.images import find_images, read_linear
+from exposurediffusion.data.images import read_linear
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack
 
 # CIE XYZ (D65) from linear sRGB, IEC 61966-2-1.
@@ -32,6 +34,7 @@ CAMERA_FROM_XYZ: dict[str, tuple[int, ...]] = {
     "CanonEOS700D": (6602, -841, -939, -4472, 12458, 2247, -975, 2039, 6148),
 }
 PANORAMA_FOCAL = 240 / (2 * tan(radians(76) / 2)) / 1024  # pixels of focal length per pixel of panorama width
+_ORDER = 1  # keeps the stream of the scenes' order apart from those of patches
 
 
 def camera_from_rgb(camera: str) -> Float[Tensor, "3 3"]:
@@ -79,6 +82,7 @@ class Panorama:
     """An equirectangular, scene-linear panorama, (3, rows, columns) float16."""
 
     pixels: Tensor
+    name: str = ""
 
     def view(self, size: int, yaw: float, pitch: float, zoom: float = 1.0) -> Float[Tensor, "3 size size"]:
         """A perspective view (angles in radians) at the panorama's own density times `zoom` (below 1: smaller)."""
@@ -108,6 +112,7 @@ class Photograph:
     """A photograph in linear light, already downscaled, (3, rows, columns) float16."""
 
     pixels: Tensor
+    name: str = ""
 
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "3 size size"]:
         """A random crop, sometimes at half the scale."""
@@ -127,10 +132,29 @@ def load_clean(path: Path, downscale: int = 2) -> Panorama | Photograph:
     """
     image = torch.from_numpy(read_linear(path)).permute(2, 0, 1)
     if path.suffix.lower() == ".hdr" and image.shape[-1] == 2 * image.shape[-2]:
-        return Panorama(image.clamp(max=6e4).half())
+        return Panorama(image.clamp(max=6e4).half(), str(path))
     if path.suffix.lower() not in (".hdr", ".tif", ".tiff"):
         image = F.avg_pool2d(image[None], downscale)[0]
-    return Photograph(image.clamp(max=6e4).half())
+    return Photograph(image.clamp(max=6e4).half(), str(path))
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A random source that depends on these numbers alone, such as a seed and the number of a patch.
+
+    They are hashed: PyTorch's own seeding on the CPU keeps the low 32 bits, so that sums and shifts repeat streams.
+    """
+    digest = hashlib.sha256("/".join(map(str, numbers)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
+
+
+@lru_cache(maxsize=8)
+def _shuffled(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    return tuple(torch.randperm(count, generator=seeded(seed, epoch, _ORDER)).tolist())
+
+
+def scene_of(number: int, count: int, seed: int) -> int:
+    """Which of `count` scenes patch `number` is of: each comes once an epoch, in an order shuffled anew."""
+    return _shuffled(count, seed, number // count)[number % count]
 
 
 @dataclass(frozen=True)
@@ -138,45 +162,28 @@ class CleanPatches:
     """An endless, seeded stream of clean patches as cameras record them.
 
     Attributes:
-        sources: panoramas and photographs.
-        size: side of a patch in packed pixels.
+        sources: panoramas and photographs, at least one.
         cfa: colour filter array.
         level: range of the mean green level (log-uniform).
-        seed: one seed and index, one batch, in any process and order.
+        seed: one seed and number, one patch, in any process and order.
     """
 
     sources: Sequence[Panorama | Photograph]
-    size: int
     cfa: CFA
     level: tuple[float, float] = (0.01, 0.4)
     seed: int = 0
 
-    @staticmethod
-    def from_folder(folder: Path, size: int, cfa: CFA, seed: int = 0) -> CleanPatches:
-        """All pictures of a folder.
+    def patch(self, number: int, size: int) -> Float[Tensor, "planes size size"]:
+        """Patch `number`, `size` packed pixels a side; values above 1 are highlights.
 
         Raises:
-            ValueError: there is none, or one is unreadable or too small.
+            ValueError: a picture is smaller than a patch.
         """
-        files = find_images(folder)
-        if not files:
-            raise ValueError(f"{folder}: no pictures (.hdr, .tif, .png, .jpg) to train on")
-        sources = [load_clean(path) for path in files]
-        for path, source in zip(files, sources, strict=True):
-            if isinstance(source, Photograph) and min(source.pixels.shape[-2:]) < size * cfa.stride:
-                raise ValueError(f"{path}: smaller than a training patch of {size * cfa.stride} pixels")
-        return CleanPatches(sources, size, cfa, seed=seed)
-
-    def batch(self, index: int, count: int) -> Float[Tensor, "count planes size size"]:
-        """Batch number `index`; values above 1 are highlights."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        return torch.stack([self._patch(generator) for _ in range(count)])
-
-    def _patch(self, generator: torch.Generator) -> Tensor:
-        pick = torch.randint(len(self.sources), (1,), generator=generator).item()
-        rgb = self.sources[int(pick)].sample(self.size * self.cfa.stride, generator)
-        turn, camera, flip = torch.randint(4 * 5 * 2, (1,), generator=generator).item(), 0, 0
-        turn, camera, flip = int(turn) % 4, int(turn) // 4 % 5, int(turn) // 20
+        self._check(size)
+        generator = seeded(self.seed, number)
+        rgb = self.source(number).sample(size * self.cfa.stride, generator)
+        pick = int(torch.randint(4 * 5 * 2, (1,), generator=generator))
+        turn, camera, flip = pick % 4, pick // 4 % 5, pick // 20
         rgb = torch.rot90(rgb, turn, (-2, -1))
         rgb = rgb.flip(-1) if flip else rgb
         u = torch.rand(4, generator=generator).tolist()
@@ -191,3 +198,15 @@ class CleanPatches:
             self.cfa,
             exp(low + (high - low) * u[2]),
         )
+
+    def source(self, number: int) -> Panorama | Photograph:
+        """The picture that patch `number` is of."""
+        return self.sources[scene_of(number, len(self.sources), self.seed)]
+
+    def _check(self, size: int) -> None:
+        for source in self.sources:
+            if isinstance(source, Photograph) and min(source.pixels.shape[-2:]) < size * self.cfa.stride:
+                raise ValueError(
+                    f"{source.name or 'a picture'}: smaller than a training patch of {size * self.cfa.stride} pixels; "
+                    "take it out of the folder, or choose smaller patches"
+                )

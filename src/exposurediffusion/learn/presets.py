@@ -1,105 +1,267 @@
-"""Named training recipes."""
+"""One named preset per row of the paper's Tables 2-7, with the number that it should reach; and the embedded weights.
+
+Names are `noise-backbone-mode`, e.g. `eld-nafnet1-exposure`: trained under ELD noise, NAFNet-1, with the method;
+`-feedforward` is the same network without it. Ablations add what they change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
+from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
+from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian
 from exposurediffusion.process.sampling import Sampling
 
-NOISE_MODELS: dict[str, Callable[[tuple[float, float] | None], NoiseModel]] = {
-    "p+g": lambda gain_range: PoissonGaussian(gain_range=gain_range),
-    "eld": lambda gain_range: ELDNoise(gain_range=gain_range),
-    "eld+bias": lambda gain_range: ELDNoise(gain_range=gain_range, colour_bias=True),
+NOISE_MODELS: dict[str, Callable[..., NoiseModel]] = {
+    "p+g": PoissonGaussian,
+    "eld": ELDNoise,
+    "eld+bias": lambda **options: ELDNoise(**options, colour_bias=True),
+}
+
+Figures = Mapping[int, tuple[float, float]]
+"""Amplification ratio on SID Sony -> PSNR (dB), SSIM."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe, where it comes from, and what it should reach.
+
+    Attributes:
+        recipe: what is trained.
+        about: one line for people.
+        tables: rows of the paper, e.g. "Table 5a".
+        expected: the paper's figures on SID Sony (its protocol: centre crop, oracle correction), where it has any.
+    """
+
+    recipe: Recipe
+    about: str
+    tables: tuple[str, ...] = ()
+    expected: Figures = field(default_factory=dict)
+
+
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet": ("unet", {"width": 32, "depth": 4}),
+    "nafnet1": ("nafnet", {"width": 16, "middle": 1}),
+    "nafnet2": ("nafnet", {"width": 16, "encoders": [2, 2, 4, 4], "middle": 12, "decoders": [2, 2, 2, 2]}),
+}
+PUBLISHED = Sampling(steps=2, schedule="official", transition="restart", increment="sampled", clamp=(0.0, 1.0))
+"""How the released experiments run; the published numbers come from it."""
+
+CAPTURES = {
+    "p+g": CaptureRecipe(noise="p+g"),
+    "eld": CaptureRecipe(noise="eld"),
+    "paired": CaptureRecipe(supervision="paired"),
+    "pmn": CaptureRecipe(supervision="paired", augment=2.0),
+}
+NOISE_NAMES = {
+    "p+g": "Poisson-Gaussian noise",
+    "eld": "ELD noise (P+G*+r+u)",
+    "paired": "real pairs",
+    "pmn": "PMN (real pairs, dark shading corrected, shot noise augmented)",
+}
+
+# (noise, backbone) -> tables, then (PSNR, SSIM) at x100, x250, x300: feed-forward, with the method.
+_ROWS: dict[tuple[str, str], tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]] = {
+    ("p+g", "unet"): (
+        ("Table 2", "Table 3", "Table 4", "Table 5a", "Table 7a"),
+        (38.31, 0.884, 34.39, 0.765, 33.37, 0.730),
+        (38.89, 0.902, 36.02, 0.832, 35.00, 0.808),
+    ),
+    ("p+g", "nafnet1"): (
+        ("Table 5a",),
+        (32.37, 0.698, 30.33, 0.594, 29.52, 0.549),
+        (36.74, 0.871, 33.99, 0.817, 33.04, 0.794),
+    ),
+    ("p+g", "nafnet2"): (
+        ("Table 5a",),
+        (39.32, 0.909, 36.57, 0.849, 35.83, 0.835),
+        (39.71, 0.917, 37.58, 0.886, 36.90, 0.877),
+    ),
+    ("eld", "unet"): (
+        ("Table 4", "Table 5a"),
+        (39.27, 0.914, 37.13, 0.883, 36.30, 0.872),
+        (39.37, 0.917, 37.47, 0.889, 36.78, 0.878),
+    ),
+    ("eld", "nafnet1"): (
+        ("Table 5a", "Figure 6"),
+        (35.92, 0.848, 32.34, 0.726, 31.05, 0.668),
+        (36.87, 0.879, 34.07, 0.821, 33.12, 0.800),
+    ),
+    ("eld", "nafnet2"): (
+        ("Table 5a",),
+        (39.52, 0.917, 37.39, 0.884, 36.53, 0.871),
+        (39.75, 0.918, 37.90, 0.889, 37.23, 0.884),
+    ),
+    ("paired", "unet"): (
+        ("Table 4",),
+        (38.60, 0.912, 37.08, 0.886, 36.29, 0.874),
+        (38.98, 0.915, 37.45, 0.895, 36.82, 0.888),
+    ),
+    ("paired", "nafnet1"): ((), (), ()),
+    ("paired", "nafnet2"): ((), (), ()),
+    ("pmn", "unet"): (
+        ("Table 4",),
+        (39.77, 0.919, 37.68, 0.892, 37.01, 0.881),
+        (39.80, 0.920, 37.90, 0.896, 37.27, 0.888),
+    ),
+    ("pmn", "nafnet1"): ((), (), ()),
+    ("pmn", "nafnet2"): ((), (), ()),
 }
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training.
-
-    Attributes:
-        iterations: optimiser steps.
-        steps: simulated exposures T of the unrolled loss; 0 trains feed-forward.
-        lr: learning rate at the beginning and at the end; a cosine leads from one to the other.
-        batch, patch: patches per step and their side in packed pixels.
-    """
-
-    iterations: int
-    steps: int = 2
-    lr: tuple[float, float] = (1e-4, 1e-4)
-    batch: int = 8
-    patch: int = 64
+def _figures(numbers: tuple[float, ...]) -> Figures:
+    return {ratio: (numbers[2 * i], numbers[2 * i + 1]) for i, ratio in enumerate((100, 250, 300)) if numbers}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a training run computes.
-
-    Attributes:
-        phases: one after the other.
-        denoiser: the network.
-        sampling: how the weights will be run; transition, increment and clamp hold for training too.
-        noise: a name in `NOISE_MODELS`.
-        gain_range: of the log-uniform gain, DN per electron; None: each camera's own range.
-        ratio: range of the amplification.
-        ratio_law: `uniform`; or `mixed`: three quarters uniform from 20 up, one quarter log-uniform in all of it.
-        level: range of the mean green level of the clean patches (log-uniform).
-        uncertainty: relative spread of the gain and read noise that the network is told, since nobody knows them
-            exactly.
-        pixel, branch, balance: of the objective, see `process.objectives.Objective`.
-        ema: decay of the averaged weights that are kept; 0: none.
-        clip_norm: largest norm of the gradient.
-        warmup: iterations over which the first learning rate is reached.
-        seed: of weights, data and noise.
-    """
-
-    phases: tuple[Phase, ...]
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    sampling: Sampling = field(default_factory=Sampling)
-    noise: Literal["p+g", "eld", "eld+bias"] = "eld"
-    gain_range: tuple[float, float] | None = (0.1, 30.0)
-    ratio: tuple[float, float] = (20.0, 300.0)
-    ratio_law: Literal["uniform", "mixed"] = "uniform"
-    level: tuple[float, float] = (0.01, 0.4)
-    uncertainty: float = 0.0
-    pixel: Literal["l1", "kl"] = "l1"
-    branch: float = 1.0
-    balance: float | None = None
-    ema: float = 0.999
-    clip_norm: float = 1.0
-    warmup: int = 500
-    seed: int = 0
-
-    @property
-    def iterations(self) -> int:
-        """Of all phases."""
-        return sum(phase.iterations for phase in self.phases)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+def _denoiser(backbone: str, exposure: bool) -> DenoiserConfig:
+    kind, options = BACKBONES[backbone]
+    return DenoiserConfig(kind, dict(options), photons=exposure, adaptive_residual=exposure)
 
 
-EMBEDDED = Recipe(
-    phases=(
-        Phase(38_000, steps=0, lr=(5e-4, 5e-4)),
-        Phase(10_000, steps=2, lr=(4e-4, 1e-6)),
+def _row(noise: str, backbone: str, mode: Literal["feedforward", "exposure"]) -> Preset:
+    exposure = mode == "exposure"
+    capture, objective, sampling = CAPTURES[noise], ObjectiveRecipe(), PUBLISHED
+    if not exposure:  # the released baselines
+        capture, objective = replace(capture, ratio=(100.0, 300.0)), ObjectiveRecipe(steps=0, branch=0.0)
+        sampling = replace(PUBLISHED, steps=0)
+    tables, plain, method = _ROWS[noise, backbone]
+    recipe = Recipe(capture=capture, objective=objective, denoiser=_denoiser(backbone, exposure), sampling=sampling)
+    how = "with the method" if exposure else "feed-forward"
+    about = f"{backbone} under {NOISE_NAMES[noise]}, {how}"
+    return Preset(recipe, about, tables, _figures(method if exposure else plain))
+
+
+def _rows() -> dict[str, Preset]:
+    modes: tuple[Literal["feedforward", "exposure"], ...] = ("feedforward", "exposure")
+    return {f"{noise}-{backbone}-{mode}": _row(noise, backbone, mode) for noise, backbone in _ROWS for mode in modes}
+
+
+def _varied(
+    base: Preset, what: str, tables: tuple[str, ...] = (), expected: Figures | None = None, **changes: Any
+) -> Preset:
+    return Preset(replace(base.recipe, **changes), f"{base.about}; {what}", tables, expected or {})
+
+
+def _ablations(base: Preset) -> dict[str, Preset]:
+    """Of a row with the method, each by what its name adds."""
+    recipe = base.recipe
+    sampling, objective = recipe.sampling, recipe.objective
+    found = {
+        "no-residual": _varied(
+            base,
+            "without the adaptive residual layer",
+            ("Figure 5",),
+            denoiser=replace(recipe.denoiser, adaptive_residual=False),
+        ),
+        "no-photons": _varied(base, "without photon planes", denoiser=replace(recipe.denoiser, photons=False)),
+        "kl": _varied(base, "with the KL loss of Eq. 11", objective=replace(objective, pixel="kl")),
+        "markov": _varied(
+            base, "with the transition of Eq. 10", sampling=replace(sampling, transition="markov", schedule="paper")
+        ),
+        "mean": _varied(base, "with mean increments", sampling=replace(sampling, increment="mean")),
+        "paper-schedule": _varied(base, "evaluated up to the reference", sampling=replace(sampling, schedule="paper")),
+        "unclamped": _varied(
+            base,
+            "captures and states not clipped at 0",
+            sampling=replace(sampling, clamp=None),
+            capture=replace(recipe.capture, clip=False),
+        ),
+        "corrected": _varied(
+            base, "with the correction in the loop, as published", objective=replace(objective, corrected=True)
+        ),
+        "weighted": _varied(base, "with learned step weights", objective=replace(objective, learned_weights=True)),
+    }
+    for steps in (1, 2, 3, 4, 5):
+        found[f"t{steps}"] = _varied(
+            base,
+            f"T = {steps}",
+            objective=replace(objective, steps=steps),
+            sampling=replace(sampling, steps=steps),
+        )
+    return found
+
+
+def _others(rows: Mapping[str, Preset]) -> dict[str, Preset]:
+    """Noise2Noise (Tables 2, 3), the training at x100 alone (Table 6) and the diffusion models (Table 7)."""
+    plain = rows["eld-unet-feedforward"].recipe
+    n2n = replace(plain, capture=replace(plain.capture, supervision="noise2noise", clip=False))
+    found = {
+        "noise2noise-unet-feedforward": Preset(
+            n2n,
+            "unet trained on two noisy captures of each scene",
+            ("Table 2", "Table 3"),
+            _figures((37.42, 0.853, 33.48, 0.725, 32.37, 0.686)),
+        )
+    }
+    for mode, figures in (
+        ("feedforward", {250: (37.37, 0.8741), 300: (36.31, 0.8512)}),
+        ("exposure", {250: (37.73, 0.8846), 300: (36.83, 0.8650)}),
+    ):
+        base = rows[f"pmn-nafnet2-{mode}"]
+        capture = replace(base.recipe.capture, ratio=(100.0, 100.0))
+        found[f"pmn-nafnet2-{mode}-x100"] = _varied(
+            base, "trained at x100 only", ("Table 6",), figures, capture=capture
+        )
+    for size, figures in (
+        ("large", (33.47, 0.851, 31.98, 0.823, 31.39, 0.807)),
+        ("small", (25.13, 0.539, 24.79, 0.529, 22.65, 0.527)),
+    ):
+        base = rows["p+g-unet-feedforward"]
+        recipe = replace(  # 10,000 epochs of 161 scenes, batches of 64
+            base.recipe, diffusion=DIFFUSION_SIZES[size], iterations=25_156, batch=64, patch=128
+        )
+        about = f"conditional diffusion, {size}, under {NOISE_NAMES['p+g']}"
+        found[f"p+g-diffusion-{size}"] = Preset(recipe, about, ("Table 7a",), _figures(figures))
+    return found
+
+
+EMBEDDED = Preset(
+    Recipe(
+        iterations=48_000,
+        batch=8,
+        patch=64,
+        capture=CaptureRecipe(
+            noise="eld+bias", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False, uncertainty=0.1
+        ),
+        objective=ObjectiveRecipe(steps=2, branch=0.5, balance=0.02),
+        optimizer=OptimizerRecipe(lr=4e-4, law="cosine", final=1e-6, warmup=500, clip_norm=1.0, ema=0.9995),
+        prelude=Prelude(38_000, 5e-4),
+        denoiser=DenoiserConfig("unet", {"width": 16, "depth": 4}, origin=True, noise_map=True),
+        sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),
+        seed=1,
     ),
-    denoiser=DenoiserConfig("unet", {"width": 16, "depth": 4}, origin=True, noise_map=True),
-    sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),
-    noise="eld+bias",
-    gain_range=None,
-    ratio=(1.5, 300.0),
-    ratio_law="mixed",
-    uncertainty=0.1,
-    branch=0.5,
-    balance=0.02,
-    ema=0.9995,
-    seed=1,
+    "the weights inside the package: any camera, ratios from 1.5 to 300",
 )
 
-PRESETS: dict[str, Recipe] = {"embedded": EMBEDDED}
+
+def _all() -> dict[str, Preset]:
+    rows = _rows()
+    presets = {"embedded": EMBEDDED, **rows, **_others(rows)}
+    for base in ("eld-nafnet1-exposure", "p+g-nafnet1-exposure"):
+        presets |= {f"{base}-{what}": preset for what, preset in _ablations(rows[base]).items()}
+    for noise, backbone in _ROWS:  # the paper's baseline has no photon planes; this one is told the light, too
+        base = rows[f"{noise}-{backbone}-feedforward"]
+        denoiser = replace(base.recipe.denoiser, photons=True)
+        presets[f"{noise}-{backbone}-feedforward-photons"] = _varied(base, "with photon planes", denoiser=denoiser)
+    return presets
+
+
+PRESETS: dict[str, Preset] = _all()
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by its name.
+
+    Raises:
+        ValueError: there is none; the nearest names are told.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`expose train --list` shows them all"
+    raise ValueError(f"no preset {name!r}: {hint}")

@@ -2,279 +2,161 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from safetensors.torch import save
 
-from exposurediffusion.data.synthesis import CleanPatches
-from exposurediffusion.learn.presets import NOISE_MODELS, Phase, Recipe
-from exposurediffusion.learn.weights import ModelCard, save_weights
-from exposurediffusion.models.denoiser import Conditions, Estimate, ExposureDenoiser
-from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.noise import simulate_capture
-from exposurediffusion.physics.profile import log_uniform
-from exposurediffusion.process.exposure import ExposureSchedule
-from exposurediffusion.process.objectives import Objective, unrolled_loss
-from exposurediffusion.process.sampling import TRANSITIONS
+from exposurediffusion.data.files import atomic
+from exposurediffusion.learn.batches import Batch, Patches
+from exposurediffusion.learn.execution import Execution
+from exposurediffusion.learn.journal import Journal
+from exposurediffusion.learn.recipe import Recipe
+from exposurediffusion.learn.run import NonFiniteLoss, Run
+from exposurediffusion.learn.validation import Validation
 
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: the checkpoint has been written."""
 
 
-class NonFiniteLoss(Exception):
-    """The loss or its gradient is not a number: the weights are those of the last checkpoint."""
-
-
-class _Batches(Dataset[Tensor]):
-    """Clean batch number i of a phase, for a loader process."""
-
-    def __init__(self, patches: CleanPatches, first: int, count: int, batch: int) -> None:
-        self.patches, self.first, self.count, self.size = patches, first, count, batch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.patches.batch(self.first + index, self.size)
-
-
-class Run:
-    """The state of a training run: network, averaged weights, optimiser, iteration."""
-
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.device, self.iteration = recipe, device, 0
-        self.model = ExposureDenoiser(recipe.denoiser).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1.0, betas=(0.9, 0.999))
-
-    def phase(self) -> tuple[Phase, int]:
-        """The present phase, and the number of its iterations already done."""
-        done = self.iteration
-        for phase in self.recipe.phases:
-            if done < phase.iterations:
-                return phase, done
-            done -= phase.iterations
-        raise IndexError("training is finished")
-
-    def learning_rate(self) -> float:
-        """Of the next step."""
-        phase, done = self.phase()
-        start, end = phase.lr
-        rate = end + (start - end) * (1 + math.cos(math.pi * done / phase.iterations)) / 2
-        return rate * min(1.0, (self.iteration + 1) / max(1, self.recipe.warmup))
-
-    def step(self, clean: Tensor, autocast: bool) -> float:
-        """One optimiser step on a batch of clean patches; gives the loss."""
-        phase, _ = self.phase()
-        loss = self._loss(clean.to(self.device), phase, autocast)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteLoss(f"the loss became {value} at iteration {self.iteration}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        if not bool(norm.isfinite()):  # one step with it would make every weight a NaN
-            raise NonFiniteLoss(f"the gradient became {float(norm)} at iteration {self.iteration}")
-        self.optimizer.step()
-        self.iteration += 1
-        decay = min(self.recipe.ema, (1 + self.iteration) / (10 + self.iteration))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self.average[name].lerp_(parameter, 1 - decay)
-        return value
-
-    def _loss(self, light: Tensor, phase: Phase, autocast: bool) -> Tensor:
-        """Draw captures of the clean light and unroll the exposure on them (Algorithm 1)."""
-        recipe, count = self.recipe, len(light)
-        generator = torch.Generator(self.device).manual_seed((1 << 40) + recipe.seed * 7_368_787 + self.iteration)
-        host = torch.Generator().manual_seed((1 << 41) + recipe.seed * 9_999_991 + self.iteration)
-        noise = NOISE_MODELS[recipe.noise](recipe.gain_range).parameters(count, host).to(self.device)
-        ratio = draw_ratios(recipe, count, host).to(self.device)
-        capture = simulate_capture(light, ratio, noise, generator)
-        told = torch.exp(recipe.uncertainty * torch.randn(2, count, generator=host)).to(self.device)
-        conditions = Conditions(
-            ratio, noise.gain * told[0], noise.read_variance * told[1] ** 2, noise.saturation, origin=None
-        )
-        clamp = recipe.sampling.clamp
-        capture = capture if clamp is None else capture.clamp(*clamp)
-        conditions = replace(conditions, origin=capture)
-
-        def evaluate(state: Tensor, exposure: Tensor) -> Estimate:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-                return self.model(state.contiguous(memory_format=torch.channels_last), exposure, conditions)
-
-        objective = Objective(
-            recipe.pixel,
-            recipe.branch,
-            recipe.balance,
-            TRANSITIONS[recipe.sampling.transition],
-            recipe.sampling.increments(noise.saturation / (ratio * noise.gain)),
-            clamp,
-        )
-        schedule = ExposureSchedule.random(ratio, phase.steps, generator)
-        loss, _ = unrolled_loss(evaluate, capture, light.clamp(0, 1), schedule, objective, generator=generator)
-        return loss
-
-    def state(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
-        return {
-            "iteration": self.iteration,
-            "recipe": json.dumps(self.recipe.to_dict()),
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint (read by PyTorch's restricted loader).
-
-        Raises:
-            ValueError: it is damaged, or a checkpoint of another recipe.
-        """
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{path}: not a checkpoint, or damaged: remove it to begin anew") from error
-        if state["recipe"] != json.dumps(self.recipe.to_dict()):
-            raise ValueError(f"{path} is of another recipe: choose another output folder, or remove it")
-        self.iteration = state["iteration"]
-        self.model.load_state_dict(state["model"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def save(self, folder: Path, name: str) -> None:
-        """Write the checkpoint and, beside it, the averaged weights as a weights file."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.pt.part"
-        torch.save(self.state(), temporary)
-        os.replace(temporary, folder / f"{name}.pt")
-        averaged = ExposureDenoiser(self.recipe.denoiser)
-        averaged.load_state_dict({**self.model.state_dict(), **self.average})
-        training = {"recipe": self.recipe.to_dict(), "iterations": self.iteration}
-        card = ModelCard(self.recipe.denoiser, self.recipe.sampling, folder.name, training)
-        save_weights(folder / f"{name}.safetensors", averaged, card)
-
-
-def draw_ratios(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
-    """Amplifications of a batch by the recipe's law, (b)."""
-    low, high = recipe.ratio
-    if recipe.ratio_law == "uniform":
-        return low + (high - low) * torch.rand(count, generator=generator)
-    floor = min(max(20.0, low), high)
-    uniform = floor + (high - floor) * torch.rand(count, generator=generator)
-    small = log_uniform(low, high, count, generator)
-    return torch.where(torch.rand(count, generator=generator) < 0.25, small, uniform)
-
-
-def _clean_batches(run: Run, images: Path, workers: int) -> Iterator[Tensor]:
-    """The clean batches that are still to come, phase after phase."""
-    sources = None
-    while run.iteration < run.recipe.iterations:
-        phase, done = run.phase()
-        cfa = CFA("RGGB" if run.recipe.denoiser.planes == 4 else "XTRANS")
-        if sources is None:
-            largest = max(phase.patch for phase in run.recipe.phases)  # told now, not when a later phase begins
-            sources = CleanPatches.from_folder(images, largest, cfa, run.recipe.seed).sources
-        patches = CleanPatches(sources, phase.patch, cfa, run.recipe.level, run.recipe.seed)
-        batches = _Batches(patches, run.iteration, phase.iterations - done, phase.batch)
-        yield from DataLoader(
-            batches, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_begin_worker
-        )
-
-
-def _begin_worker(_: int) -> None:
-    """One thread each. Ctrl-C reaches every process of a terminal; the run itself must live to write its checkpoint."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def train(
     recipe: Recipe,
-    images: Path,
+    patches: Patches,
     output: Path,
     *,
-    device: str = "cpu",
-    autocast: bool = True,
-    workers: int = 1,
-    checkpoint_minutes: float = 5.0,
+    validation: Patches | None = None,
+    execution: Execution = Execution(),
+    provenance: dict[str, Any] | None = None,
+    initial: str | Path | None = None,
     tick: Callable[[int, float], None] = lambda iteration, loss: None,
 ) -> Path:
-    """Train a recipe on clean pictures, or go on where a run in `output` stopped.
+    """Train a recipe, or go on where a run in `output` stopped.
 
     Args:
         recipe: what to train.
-        images: folder of clean pictures.
-        output: folder of the run: checkpoint.pt, weights (.safetensors), log.jsonl.
-        device: of PyTorch.
-        autocast: compute in bfloat16 where PyTorch deems it safe.
-        workers: processes that prepare clean patches.
-        checkpoint_minutes: between checkpoints.
+        patches: the data.
+        output: folder of the run: checkpoint.pt, weights (.safetensors), log.jsonl, validation pictures.
+        validation: scenes that are not trained on; None: no validation.
+        execution: device, precision, workers, intervals.
+        provenance: more for the header of the weights, e.g. preset and data.
+        initial: weights to begin from, a name or file; of the same network.
         tick: called after each iteration with its number and loss.
 
     Returns:
         The final weights file.
 
     Raises:
+        ValueError: data and recipe do not go together, or the checkpoint is of another recipe.
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
-        NonFiniteLoss: with the weights of the last checkpoint left whole.
+        NonFiniteLoss: with the weights of the last checkpoint left whole, and the batch in nonfinite.safetensors.
+        WorkerLost: another process of a distributed run has ended.
     """
-    run = Run(recipe, torch.device(device))
+    if patches.planes != recipe.planes:
+        raise ValueError(
+            f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
+            f"add --denoiser.planes {patches.planes}"
+        )
+    run = Run(recipe, execution)
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
-    stop: list[int] = []
-    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    output.mkdir(parents=True, exist_ok=True)
-    saved, total, since = time.monotonic(), 0.0, run.iteration
-    try:
-        with (output / "log.jsonl").open("a") as log:
-            for clean in _clean_batches(run, images, workers):
-                loss = run.step(clean, autocast)
-                total += loss
-                tick(run.iteration, loss)
-                boundary = run.iteration in _boundaries(recipe)
-                if run.iteration % 100 == 0 or boundary or stop:
-                    entry = {
-                        "iteration": run.iteration,
-                        "loss": total / (run.iteration - since),
-                        "lr": run.optimizer.param_groups[0]["lr"],
-                        "seconds": time.time(),
-                    }
-                    print(json.dumps(entry), file=log, flush=True)
-                    total, since = 0.0, run.iteration
-                if boundary:
-                    run.save(output, f"iteration-{run.iteration}")
-                if stop or boundary or time.monotonic() - saved > 60 * checkpoint_minutes:
-                    run.save(output, "checkpoint")
-                    saved = time.monotonic()
-                if stop:
-                    raise Interrupted(f"stopped at iteration {run.iteration}; run the same command to go on")
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    run.save(output, "weights")
+    elif initial is not None:
+        run.begin_from(initial)
+    judge = (
+        None
+        if validation is None or not run.is_main
+        else Validation(validation, recipe, size=execution.validation_patch)
+    )
+    with _stop_signals() as stop, _journal(run, output, execution) as journal:
+        progress = _Progress(journal, run.iteration)
+        for batch in run.batches(patches, execution.workers):
+            try:
+                loss, stopping = run.step(batch, bool(stop))
+            except NonFiniteLoss as error:
+                kept = _keep(batch, output, run)
+                raise NonFiniteLoss(f"{error}; the batch is kept in {kept}") from error
+            progress.add(loss, len(batch.numbers) * run.accelerator.num_processes)
+            tick(run.iteration, loss)
+            last = run.iteration == recipe.iterations
+            if run.iteration % 100 == 0 or last or stopping:
+                progress.write(run.iteration, recipe.rate_at(run.iteration - 1))
+            if last or (execution.validate_every and run.iteration % execution.validate_every == 0):
+                _validate(run, judge, journal)
+            if stopping or last or progress.minutes > execution.checkpoint_minutes:
+                run.save(checkpoint)
+                run.export(output / "checkpoint.safetensors", provenance)
+                progress.saved()
+            if stopping:
+                raise Interrupted(f"stopped at iteration {run.iteration}; run the same command to go on")
+    run.export(output / "weights.safetensors", provenance)
+    run.accelerator.wait_for_everyone()
     return output / "weights.safetensors"
 
 
-def _boundaries(recipe: Recipe) -> set[int]:
-    ends, total = set(), 0
-    for phase in recipe.phases:
-        total += phase.iterations
-        ends.add(total)
-    return ends
+class _Progress:
+    """Mean loss and speed since the last line of the log, and the time since the last checkpoint."""
+
+    def __init__(self, journal: Journal | None, iteration: int) -> None:
+        self.journal, self.count, self.images, self.total = journal, 0, 0, 0.0
+        self.since = self.checkpoint = time.monotonic()
+
+    def add(self, loss: float, images: int) -> None:
+        self.total, self.count, self.images = self.total + loss, self.count + 1, self.images + images
+
+    def write(self, iteration: int, rate: float) -> None:
+        elapsed = time.monotonic() - self.since
+        if self.journal is not None:
+            self.journal.write(
+                "training", iteration, loss=self.total / self.count, lr=rate, images_per_second=self.images / elapsed
+            )
+        self.total, self.count, self.images, self.since = 0.0, 0, 0, time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.checkpoint) / 60
+
+    def saved(self) -> None:
+        self.checkpoint = time.monotonic()
+
+
+def _journal(run: Run, folder: Path, execution: Execution) -> AbstractContextManager[Journal | None]:
+    return Journal(folder, run.iteration, execution.tensorboard) if run.is_main else nullcontext()
+
+
+def _validate(run: Run, judge: Validation | None, journal: Journal | None) -> None:
+    """Measure the averaged weights; the main process alone does, the others wait at their next step."""
+    if judge is None or journal is None:
+        return
+    with run.averaged() as denoiser:
+        figures, pictures = judge(denoiser)
+    journal.write("validation", run.iteration, **figures)
+    for name, pixels in pictures.items():
+        journal.picture(name, run.iteration, pixels)
+
+
+def _keep(batch: Batch, folder: Path, run: Run) -> Path:
+    """Save the batch that ruined a step, captures included, for whoever looks into it."""
+    captures = run.capture(batch.to(run.device))
+    tensors = {**batch.tensors(), "capture": captures.capture, "target": captures.target}
+    path = folder / f"nonfinite-{run.accelerator.process_index}.safetensors"
+    with atomic(path) as stream:
+        content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        stream.write(save(content, metadata={"iteration": str(run.iteration), "patches": str(list(batch.numbers))}))
+    return path
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """The signals SIGINT and SIGTERM that have come: they end the run after its present step."""
+    came: list[int] = []
+    handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

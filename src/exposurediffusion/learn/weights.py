@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from exposurediffusion.baselines.classical import import_extra
+from exposurediffusion.baselines.ddim import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.data.files import atomic
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
@@ -28,20 +30,21 @@ class ModelCard:
     """What travels in the header of a weights file.
 
     Attributes:
-        denoiser: the network.
+        denoiser: the network; or the conditional diffusion model that the paper compares with.
         sampling: how it wants to be run unless the user says otherwise.
         name: for people.
         training: provenance, e.g. preset, seed, iterations, data.
     """
 
-    denoiser: DenoiserConfig
+    denoiser: DenoiserConfig | DiffusionConfig
     sampling: Sampling = Sampling()
     name: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As JSON text."""
-        content = {"denoiser": self.denoiser.to_dict(), "sampling": self.sampling.to_dict()}
+        kind = "denoiser" if isinstance(self.denoiser, DenoiserConfig) else "diffusion"
+        content = {kind: self.denoiser.to_dict(), "sampling": self.sampling.to_dict()}
         return json.dumps({**content, "name": self.name, "training": self.training}, sort_keys=True)
 
     @staticmethod
@@ -53,8 +56,13 @@ class ModelCard:
         """
         try:
             content = json.loads(text)
-            denoiser = DenoiserConfig(**content["denoiser"])
-            return ModelCard(denoiser, Sampling(**content["sampling"]), content["name"], content["training"])
+            if "diffusion" in content:
+                denoiser = DiffusionConfig(
+                    **{**content["diffusion"], "channels": tuple(content["diffusion"]["channels"])}
+                )
+            else:
+                denoiser = DenoiserConfig(**content["denoiser"])
+            return ModelCard(denoiser, Sampling.from_dict(content["sampling"]), content["name"], content["training"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"the header does not describe a model ({error})") from error
 
@@ -63,11 +71,25 @@ class TrainedDenoiser(ExposureDenoiser):
     """An `ExposureDenoiser` that knows how it wants to be run."""
 
     def __init__(self, card: ModelCard) -> None:
+        if not isinstance(card.denoiser, DenoiserConfig):
+            raise TypeError("the card is of a diffusion model")
         super().__init__(card.denoiser)
         self.card = card
 
 
-def save_weights(path: Path, model: ExposureDenoiser, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
+class TrainedDiffusion(ConditionalDiffusion):
+    """A `ConditionalDiffusion` that knows how it wants to be run."""
+
+    def __init__(self, card: ModelCard) -> None:
+        if not isinstance(card.denoiser, DiffusionConfig):
+            raise TypeError("the card is of a denoiser")
+        super().__init__(card.denoiser)
+        self.card = card
+
+
+def save_weights(
+    path: Path, model: ExposureDenoiser | ConditionalDiffusion, card: ModelCard, dtype: torch.dtype = torch.float32
+) -> None:
     """Write a weights file, whole or not at all.
 
     Args:
@@ -90,19 +112,51 @@ def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu
         device: where the parameters go (float32).
 
     Raises:
-        ValueError: no such name or file, not our format, or tensors that do not fit the header.
+        ValueError: no such name or file, not our format, tensors that do not fit the header, or a diffusion model.
     """
-    with _path_of(name_or_file) as path:
-        card, tensors = _read(path)
+    card, tensors = _read_named(name_or_file)
+    if isinstance(card.denoiser, DiffusionConfig):
+        raise ValueError(f"{name_or_file}: a diffusion model, for comparisons only; `load_diffusion` reads it")
+    return _filled(TrainedDenoiser, card, tensors, name_or_file).to(device)
+
+
+def load_diffusion(name_or_file: str | Path, device: torch.device | str = "cpu") -> TrainedDiffusion:
+    """A trained conditional diffusion model (Table 7), ready for inference.
+
+    Args:
+        name_or_file: a .safetensors file of ours.
+        device: where the parameters go (float32).
+
+    Raises:
+        ValueError: no such file, not our format, tensors that do not fit the header, another kind of model, or the
+            extra `baselines` is missing.
+    """
+    card, tensors = _read_named(name_or_file)
+    if not isinstance(card.denoiser, DiffusionConfig):
+        raise ValueError(f"{name_or_file}: not a diffusion model; `load` reads it")
+    import_extra("diffusers")  # say what is missing before anything is said of the file
+    return _filled(TrainedDiffusion, card, tensors, name_or_file).to(device)
+
+
+_Model = TypeVar("_Model", TrainedDenoiser, TrainedDiffusion)
+
+
+def _filled(kind: type[_Model], card: ModelCard, tensors: dict[str, Tensor], origin: str | Path) -> _Model:
+    """The network that a header describes, with the tensors of its file."""
     try:
-        model = TrainedDenoiser(card)
+        model = kind(card)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{name_or_file}: the header does not describe a network ({error})") from error
+        raise ValueError(f"{origin}: the header does not describe a network ({error})") from error
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise ValueError(f"{name_or_file}: the tensors do not fit the header ({error})") from error
-    return model.eval().requires_grad_(False).to(device)
+        raise ValueError(f"{origin}: the tensors do not fit the header ({error})") from error
+    return model.eval().requires_grad_(False)
+
+
+def _read_named(name_or_file: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    with _path_of(name_or_file) as path:
+        return _read(path)
 
 
 def _path_of(name_or_file: str | Path) -> AbstractContextManager[Path]:

@@ -8,7 +8,7 @@ an offset, not a wall.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Float
@@ -16,41 +16,54 @@ from torch import Tensor
 
 from exposurediffusion.physics.mosaic import CFA, pack
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, log_uniform
+from exposurediffusion.physics.random import (
+    PART,
+    RandomSource,
+    for_each_image,
+    image_sources,
+    poisson,
+    rand,
+    randn,
+    rounding,
+)
 
 
 def tukey_lambda(
-    shape: Float[Tensor, "b"], size: tuple[int, ...], generator: torch.Generator | None = None
+    shape: Float[Tensor, "b"], size: tuple[int, ...], generator: RandomSource = None
 ) -> Float[Tensor, "b ..."]:
-    """Samples of the Tukey-lambda law of unit scale: quantile `(u^l - (1-u)^l) / l`, logistic at l = 0."""
-    u = torch.rand(size, generator=generator, device=shape.device)
-    step = torch.finfo(u.dtype).eps / 2  # of torch.rand, which gives 0 but not 1: there is no more tail than that
-    u = u.clamp(step / 2, 1 - step)
-    log_u, log_v = torch.log(u), torch.log1p(-u)
-    lam = shape.reshape(-1, *[1] * (len(size) - 1))
-    safe = torch.where(lam == 0, 1.0, lam)
-    return torch.where(lam == 0, log_u - log_v, (torch.exp(safe * log_u) - torch.exp(safe * log_v)) / safe)
+    """Samples of the Tukey-lambda law of unit scale: quantile `(u^l - (1-u)^l) / l`, logistic at l = 0.
+
+    A shape nearer to 0 than 1e-4 counts as 1e-4, which moves no sample by more than 0.1 %.
+    """
+    u = rand(size, generator, shape.device)
+    step = torch.finfo(u.dtype).eps / 2  # of `rand`, which gives 0 but not 1: there is no more tail than that
+    u.clamp_(step / 2, 1 - step)
+    lam = torch.where(shape.abs() < 1e-4, 1e-4, shape).reshape(-1, *[1] * (len(size) - 1))
+    v = (1 - u).log_().mul_(lam).exp_()  # 1 - u is exact: u is a whole number of steps, or next to nothing
+    return u.log_().mul_(lam).exp_().sub_(v).div_(lam)
 
 
 def row_offsets(
-    size: tuple[int, int, int, int], generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    size: tuple[int, int, int, int], deviation: Float[Tensor, "b"], generator: RandomSource = None
 ) -> Float[Tensor, "b c h w"]:
-    """A unit Gaussian offset per *sensor* row, on packed planes of `size`.
+    """A Gaussian offset per *sensor* row, of each image's standard deviation, on packed planes of `size`.
 
     In a packed Bayer row R and G1 share one offset, G2 and B the other; X-Trans follows its table.
     """
     b, c, h, w = size
     cfa = CFA("RGGB" if c == 4 else "XTRANS")
     cell = cfa.period // cfa.stride  # an odd number of packed X-Trans rows or columns ends inside a tile
-    rows, columns = -(-h // cell) * cfa.period, -(-w // cell) * cfa.period
-    offsets = torch.randn((b, rows, 1), generator=generator, device=device)
-    return pack(offsets.expand(b, rows, columns), cfa)[..., :h, :w]
+    rows, cells = -(-h // cell) * cfa.period, -(-w // cell)
+    offsets = randn((b, rows, 1), generator, deviation.device).mul_(deviation.reshape(-1, 1, 1))
+    tile = pack(offsets.expand(b, rows, cfa.period), cfa)[..., :h, None, :]  # every tile of a row is the same
+    return tile.expand(-1, -1, -1, cells, -1).flatten(-2)[..., :w]
 
 
 def simulate_capture(
     clean: Float[Tensor, "b c h w"],
     ratio: Float[Tensor, "b"],
     noise: NoiseParameters,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
     clip: bool = False,
 ) -> Float[Tensor, "b c h w"]:
     """A short exposure of a clean scene, amplified to reference brightness (Eq. 1-3 and the noise model of ELD).
@@ -60,34 +73,54 @@ def simulate_capture(
             long exposure would clip and the capture still holds.
         ratio: amplification lambda_ref / lambda_T, >= 1.
         noise: parameters of each image; DN figures refer to `noise.saturation`.
-        generator: source of every draw, on the device of `clean`.
+        generator: source of every draw, on the device of `clean`: one, or one for each image.
         clip: clip the result to [0, 1], as the published experiments do.
 
     Returns:
         The capture at reference brightness. Its mean is `clean` plus the amplified colour bias.
     """
+    b, c, h, w = clean.shape
+    if clean.device.type != "cpu":
+        noise = noise.to(clean.device)
+        rows = row_offsets((b, c, h, w), noise.row, generator)
+        return _expose(clean, ratio.to(clean.device), noise, rows, generator, clip)
+    capture = torch.empty_like(clean, memory_format=torch.contiguous_format)
+
+    def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
+        one = slice(image, image + 1)
+        parameters = {k: v[one] for k, v in vars(noise).items() if isinstance(v, Tensor)}
+        alone = replace(noise, **parameters)
+        rows = row_offsets((1, c, h, w), alone.row, own)
+        height = max(1, PART // max(1, c * w))  # of a band: what is done to it stays in the processor's cache
+        for top in range(0, h, height):
+            band = (..., slice(top, top + height), slice(None))
+            drawn[band] = _expose(clean[one][band], ratio[one], alone, rows[band], own, clip)[0]
+
+    for_each_image(expose_image, range(b), capture, image_sources(generator, b))
+    return capture
+
+
+def _expose(
+    clean: Tensor, ratio: Tensor, noise: NoiseParameters, rows: Tensor, generator: RandomSource, clip: bool
+) -> Tensor:
+    """Captures, or one band of one, with the row noise that was drawn for them; all on one device."""
 
     def per_image(values: Tensor) -> Tensor:
-        return values.to(clean.device).reshape(-1, 1, 1, 1)
+        return values.reshape(-1, 1, 1, 1)
 
-    (b, c, h, w), device = clean.shape, clean.device
-    size = (b, c, h, w)
+    size, device, shape = tuple(clean.shape), clean.device, noise.tukey_shape
     scale = per_image(noise.saturation / ratio)  # DN of white at the capture's exposure
     gain = per_image(noise.gain)
-    dn = torch.poisson(clean.clamp(min=0) * scale / gain, generator=generator) * gain
-    if noise.tukey_shape is None:
-        read = torch.randn(size, generator=generator, device=device)
-    else:
-        read = tukey_lambda(noise.tukey_shape.to(device), size, generator)
+    dn = poisson(clean.clamp(min=0).mul_(scale / gain), generator).mul_(gain)
+    read = randn(size, generator, device) if shape is None else tukey_lambda(shape, size, generator)
     dn.addcmul_(read, per_image(noise.read))
-    if bool((noise.row > 0).any()):
-        dn.addcmul_(row_offsets(size, generator, device), per_image(noise.row))
+    dn.add_(rows)
     if noise.quantisation > 0:
-        dn.add_(torch.rand(size, generator=generator, device=device).sub_(0.5), alpha=noise.quantisation)
+        dn.add_(rounding(size, generator, device), alpha=noise.quantisation)
     if noise.colour_bias is not None:
-        dn.add_(noise.colour_bias.to(device)[:, :, None, None])
-    capture = dn / scale
-    return capture.clamp(0, 1) if clip else capture
+        dn.add_(noise.colour_bias[:, :, None, None])
+    capture = dn.div_(scale)
+    return capture.clamp_(0, 1) if clip else capture
 
 
 @dataclass(frozen=True)
@@ -97,19 +130,29 @@ class NoiseModel(ABC):
     Attributes:
         cameras: profiles to draw from, one per image.
         gain_range: K is log-uniform in it, DN per electron; None: in each camera's own range of ISO 100 to 6400.
+        iso: settings of a camera to draw from instead: the gains that its captures really have; empty: any gain.
     """
 
     cameras: tuple[CameraProfile, ...] = field(default_factory=lambda: tuple(calibrated_cameras().values()))
     gain_range: tuple[float, float] | None = (0.1, 30.0)
+    iso: tuple[float, ...] = ()
 
-    def parameters(self, count: int, generator: torch.Generator | None = None) -> NoiseParameters:
+    def parameters(self, count: int, generator: RandomSource = None) -> NoiseParameters:
         """Parameters of `count` images, each of a random camera at a random gain."""
+        sources = image_sources(generator, count)
+        cameras = [self.cameras[int(torch.randint(len(self.cameras), (), generator=source))] for source in sources]
         drawn = []
-        for index in torch.randint(len(self.cameras), (count,), generator=generator).tolist():
-            camera = self.cameras[index]
-            low, high = self.gain_range or (camera.gain_iso_100, camera.gain_iso_6400)
-            drawn.append(self._at_gain(camera, log_uniform(low, high, 1, generator), generator))
+        for camera, source in zip(cameras, sources, strict=True):
+            drawn.append(self._at_gain(camera, self._gain(camera, source), source))
         return stack_parameters(drawn)
+
+    def _gain(self, camera: CameraProfile, generator: torch.Generator | None) -> Tensor:
+        """A random gain of a camera, (1)."""
+        if self.iso:
+            place = int(torch.randint(len(self.iso), (), generator=generator))
+            return torch.tensor([camera.gain(self.iso[place])])
+        low, high = self.gain_range or (camera.gain_iso_100, camera.gain_iso_6400)
+        return log_uniform(low, high, 1, generator)
 
     @abstractmethod
     def _at_gain(self, camera: CameraProfile, gain: Tensor, generator: torch.Generator | None) -> NoiseParameters:

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.physics.random import RandomSource, poisson, rand
+
 Image = Float[Tensor, "b c h w"]
 PerImage = Float[Tensor, "b"]
 
@@ -55,10 +57,10 @@ class ExposureSchedule:
         return ExposureSchedule(1 + (ratio - 1) * position, ratio)
 
     @staticmethod
-    def random(ratio: PerImage, steps: int = 2, generator: torch.Generator | None = None) -> ExposureSchedule:
+    def random(ratio: PerImage, steps: int = 2, generator: RandomSource = None) -> ExposureSchedule:
         """The capture, then `steps` exposures drawn uniformly in (1, ratio) and sorted, for training (Algorithm 1)."""
         ratio = _as_ratio(ratio, steps)
-        position = torch.rand((steps, len(ratio)), generator=generator, device=ratio.device).sort(dim=0).values
+        position = rand((len(ratio), steps), generator, ratio.device).T.sort(dim=0).values
         position = torch.cat([torch.zeros_like(position[:1]) if steps else ratio.new_zeros(1, len(ratio)), position])
         return ExposureSchedule(1 + (ratio - 1) * position, ratio)
 
@@ -84,10 +86,10 @@ class Increment(Protocol):
     shape, unit and expectation of `estimate`.
     """
 
-    def __call__(self, estimate: Tensor, duration: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+    def __call__(self, estimate: Tensor, duration: Tensor, generator: RandomSource = None) -> Tensor: ...
 
 
-def mean_increment(estimate: Image, duration: PerImage, generator: torch.Generator | None = None) -> Image:
+def mean_increment(estimate: Image, duration: PerImage, generator: RandomSource = None) -> Image:
     """The expectation itself: a simulated exposure without shot noise of its own."""
     return estimate
 
@@ -103,11 +105,11 @@ class SampledIncrement:
 
     electrons: PerImage | float
 
-    def __call__(self, estimate: Image, duration: PerImage, generator: torch.Generator | None = None) -> Image:
+    def __call__(self, estimate: Image, duration: PerImage, generator: RandomSource = None) -> Image:
         """Count Poisson electrons whose expectation the estimate gives."""
         per_unit = (torch.as_tensor(self.electrons, device=estimate.device) * duration).reshape(-1, 1, 1, 1)
         per_unit = per_unit.clamp(min=torch.finfo(torch.float32).tiny)  # an empty stretch counts nothing
-        drawn = torch.poisson((estimate.detach() * per_unit).clamp_(min=0), generator=generator).div_(per_unit)
+        drawn = poisson((estimate.detach() * per_unit).clamp_(min=0), generator).div_(per_unit)
         return drawn if not estimate.requires_grad else estimate + (drawn - estimate.detach())
 
 
@@ -123,7 +125,7 @@ class Transition(Protocol):
         now: Tensor,
         then: Tensor,
         increment: Increment,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> Tensor: ...
 
 
@@ -134,7 +136,7 @@ def markov(
     now: PerImage,
     then: PerImage,
     increment: Increment,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
 ) -> Image:
     """Expose on from the newest state (Eq. 10): `X_{t-1} = X_t + increment of lambda_{t-1} - lambda_t`."""
     return _collect(state, estimate, now, then, increment, generator)
@@ -147,7 +149,7 @@ def restart(
     now: PerImage,
     then: PerImage,
     increment: Increment,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
 ) -> Image:
     """Expose anew from the capture (released experiments): `X_{t-1} = X_T + increment of lambda_{t-1} - lambda_T`."""
     return _collect(capture, estimate, torch.ones_like(now), then, increment, generator)
@@ -159,7 +161,7 @@ def _collect(
     now: PerImage,
     then: PerImage,
     increment: Increment,
-    generator: torch.Generator | None,
+    generator: RandomSource,
 ) -> Image:
     """Average what `start` holds and the light of `then - now`, by the exposure of each."""
     light = increment(estimate, then - now, generator)
@@ -197,7 +199,7 @@ def expose(
     increment: Increment = mean_increment,
     clamp: Sequence[float] | None = None,
     adjust: Adjust = identity,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
 ) -> Iterator[ExposureStep]:
     """Yield each step of the simulated exposure (Algorithm 2).
 
@@ -212,7 +214,7 @@ def expose(
         clamp: range to which capture and estimates are clamped before they are exposed on. Weights carry theirs: the
             authors' need (0, 1), which biases the dark.
         adjust: applied to every estimate; the sampler can see a target in no other way.
-        generator: of the sampled increments.
+        generator: of the sampled increments: one, or one for each image.
 
     Yields:
         `len(schedule)` steps.

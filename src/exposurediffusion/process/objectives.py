@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from exposurediffusion.physics.random import RandomSource
 from exposurediffusion.process.exposure import (
     Adjust,
     ExposureSchedule,
@@ -109,7 +110,7 @@ def unrolled_loss(
     objective: Objective,
     weights: Float[Tensor, "n"] | None = None,
     adjust: Adjust = identity,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
 ) -> tuple[Float[Tensor, ""], list[float]]:
     """Algorithm 1: the weighted mean of the loss of every step of the simulated exposure.
 

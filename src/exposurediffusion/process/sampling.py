@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.physics.random import RandomSource
 from exposurediffusion.process.exposure import (
     Adjust,
     Denoise,
@@ -45,15 +45,24 @@ class Sampling:
     schedule: Literal["paper", "official"] = "paper"
     transition: Literal["markov", "restart"] = "markov"
     increment: Literal["mean", "sampled"] = "mean"
-    clamp: Sequence[float] | None = None
+    clamp: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES or self.transition not in TRANSITIONS:
             raise ValueError(f"unknown schedule {self.schedule!r} or transition {self.transition!r}")
         if self.increment not in ("mean", "sampled"):
             raise ValueError(f"unknown increment {self.increment!r}: mean or sampled")
-        if self.clamp is not None:
-            object.__setattr__(self, "clamp", tuple(self.clamp))  # lists come from JSON
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Sampling:
+        """Inverse of `to_dict`, also after JSON, which knows lists only.
+
+        Raises:
+            TypeError: a field that there is not.
+            ValueError: an unknown name.
+        """
+        clamp = values.get("clamp")
+        return Sampling(**{**values, "clamp": None if clamp is None else (float(clamp[0]), float(clamp[1]))})
 
     def increments(self, electrons: Float[Tensor, "b"] | float) -> Increment:
         """The increment, for captures with so many electrons where the image is 1."""
@@ -67,7 +76,7 @@ class Sampling:
         electrons: Float[Tensor, "b"] | float,
         *,
         adjust: Adjust = identity,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> Iterator[ExposureStep]:
         """`expose` with these choices; see there."""
         return expose(

@@ -1,0 +1,159 @@
+"""Time to make the noise of a training batch, against one training step of the smallest network.
+
+    python benchmarks/noise.py [--repeats 9] [--threads N] [--batch 8] [--size 128] [--device cpu] [--output FILE]
+
+Contenders, taken in turn in one process: ELD noise on a batch of 4 planes (one generator for each image) as the package
+makes it, the same with `torch.poisson` for the shot noise, and a training step (forward, backward, Adam) of NAFNet-1,
+feed-forward, in fp32 and in bf16 autocast, channels last. Every repeat draws new noise parameters, the same for all.
+Figures: milliseconds, the median of the repeats, and the noise as a share of the faster step; of the clock on the wall,
+and of processor time, which a busy machine distorts less.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import torch
+import tyro
+from torch import Tensor
+
+from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
+from exposurediffusion.physics import random
+from exposurediffusion.physics.noise import ELDNoise, simulate_capture
+
+NAFNET1 = DenoiserConfig("nafnet", {"width": 16, "middle": 1}, photons=False, adaptive_residual=False)
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+BRIGHTNESS = (0.01, 0.4)  # of the scenes, log-uniform from pixel to pixel
+
+
+def make_noise(clean: Tensor, seed: int) -> Tensor:
+    """Captures of a batch, as training makes them."""
+    hosts = [torch.Generator().manual_seed(seed + image) for image in range(len(clean))]
+    pixels = [torch.Generator(clean.device).manual_seed(seed + image) for image in range(len(clean))]
+    ratio = torch.cat([20 + 280 * torch.rand(1, generator=host) for host in hosts]).to(clean.device)
+    noise = ELDNoise().parameters(len(clean), hosts).to(clean.device)
+    return simulate_capture(clean, ratio, noise, pixels)
+
+
+def make_noise_by_torch(clean: Tensor, seed: int) -> Tensor:
+    """The same with torch's Poisson counts."""
+    with patch.object(random, "_count", random._count_by_torch):
+        return make_noise(clean, seed)
+
+
+class Step:
+    """A training step, feed-forward: L1 of the estimate of a capture."""
+
+    def __init__(self, autocast: bool, device: torch.device) -> None:
+        self.autocast, self.device = autocast, device
+        self.model = ExposureDenoiser(NAFNET1).to(device, memory_format=torch.channels_last)  # pyright: ignore
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-4)
+
+    def __call__(self, clean: Tensor, seed: int) -> None:
+        """On a batch; the seed is for the contenders that draw."""
+        one = torch.ones(len(clean), device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            estimate = self.model(clean.contiguous(memory_format=torch.channels_last), one, Conditions(one, one, one))
+        self.optimizer.zero_grad(set_to_none=True)
+        (estimate.image - clean).abs().mean().backward()
+        self.optimizer.step()
+
+
+def milliseconds(work: Callable[[Tensor, int], object], clean: Tensor, seed: int) -> dict[str, float]:
+    """Of one call, by each clock."""
+    _finish(clean.device)
+    started = {name: clock() for name, clock in CLOCKS.items()}
+    work(clean, seed)
+    _finish(clean.device)
+    return {name: 1e3 * (clock() - started[name]) for name, clock in CLOCKS.items()}
+
+
+def main(
+    repeats: int = 9,
+    threads: int | None = None,
+    batch: int = 8,
+    size: int = 128,
+    device: str = "cpu",
+    output: Path | None = None,
+) -> None:
+    """Measure in turn and print the medians as JSON.
+
+    Args:
+        repeats: of each contender, after two that are not counted.
+        threads: of PyTorch; None: its own choice.
+        batch: images.
+        size: their side, packed pixels.
+        device: of PyTorch.
+        output: JSON file.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = torch.device(device)
+    contenders: dict[str, Callable[[Tensor, int], object]] = {
+        "noise": make_noise,
+        "noise, torch.poisson": make_noise_by_torch,
+        "step, fp32": Step(False, place),
+        "step, bf16": Step(True, place),
+    }
+    low, high = (log(level) for level in BRIGHTNESS)
+    shares = torch.rand((batch, 4, size, size), generator=torch.Generator().manual_seed(0))
+    clean = torch.exp(low + (high - low) * shares).to(place)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    for repeat in range(repeats + 2):
+        for name, work in contenders.items():
+            elapsed = milliseconds(work, clean, 1000 * repeat)
+            if repeat >= 2:
+                runs[name].append(elapsed)
+    medians = {
+        clock: {name: round(median(run[clock] for run in times), 2) for name, times in runs.items()} for clock in CLOCKS
+    }
+    share = {clock: shares_of(times) for clock, times in medians.items()}
+    size_of = {"batch": batch, "planes": 4, "size": size, "repeats": repeats}
+    result = {
+        "machine": machine(place),
+        **size_of,
+        "milliseconds": medians,
+        "share_of_faster_step": share,
+        "runs": runs,
+    }
+    print(json.dumps({key: value for key, value in result.items() if key != "runs"}, indent=1))
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1))
+
+
+def shares_of(times: dict[str, float]) -> dict[str, float]:
+    """Of the faster training step."""
+    step = min(time for name, time in times.items() if name.startswith("step"))
+    return {name: round(time / step, 4) for name, time in times.items() if name.startswith("noise")}
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """What was measured on, and with which libraries."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": str(len(names)),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "commit": commit.stdout.strip(),
+    }
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

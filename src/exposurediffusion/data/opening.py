@@ -1,0 +1,178 @@
+"""A folder in, a data set out: what it is, what of it can be used, and the frames decoded once into the cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from exposurediffusion.data.cache import CachedFrame, FrameCache
+from exposurediffusion.data.datasets import FramePair, ImageDataset, PairDataset, RawDataset
+from exposurediffusion.data.layouts import Kind, Listing, Pair, detect, eld, pairs, raws, sid, sid_references
+from exposurediffusion.data.listing import Split, choose
+from exposurediffusion.physics.dark import DarkShading
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.profile import CameraProfile
+
+Want = Literal["clean", "pairs", "bursts"]
+
+
+@dataclass
+class _Problems:
+    """Files that cannot be used: told once, when all are known, or an end to it."""
+
+    root: Path
+    stop: bool
+    found: list[str] = field(default_factory=list)
+
+    def add(self, problems: Sequence[str]) -> None:
+        self.found += problems
+        if self.stop and self.found:
+            raise ValueError(f"{self._text()}\nput this right, or go on without these files")
+
+    def tell(self, report: Callable[[str], None], left: int = 1) -> None:
+        if not left:
+            raise ValueError(f"{self._text()}\nnothing is left to use")
+        if self.found:
+            report(f"{self._text()}\ngoing on without these files")
+
+    def _text(self) -> str:
+        unique = list(dict.fromkeys(self.found))
+        return "\n  ".join([f"{self.root}: {len(unique)} problem{'s' if len(unique) != 1 else ''}:", *unique])
+
+
+def open_dataset(
+    root: Path,
+    kind: Kind | Literal["auto"] = "auto",
+    split: Split = "train",
+    want: Want = "clean",
+    *,
+    camera: str | None = None,
+    table: Path | None = None,
+    cache: Path | None = None,
+    seed: int = 0,
+    on_problem: Literal["continue", "stop"] = "continue",
+    cfa: CFA = CFA("RGGB"),  # noqa: B008 - immutable
+    level: tuple[float, float] = (0.01, 0.4),
+    exclude: Sequence[str] = (),
+    dark_shading: DarkShading | None = None,
+    profile: CameraProfile | None = None,
+    workers: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    tick: Callable[[int, int], None] | None = None,
+) -> ImageDataset | RawDataset | PairDataset:
+    """Open a folder for training or validation.
+
+    SID has splits of its own; of other data sets every tenth scene is for validation.
+
+    Args:
+        root: the folder.
+        kind: what it is; auto: see `layouts.detect`.
+        split: which scenes.
+        want: clean scenes whose noise is still to be made; pairs of short and long exposures; or bursts, pairs of two
+            short exposures (Noise2Noise; SID alone has them).
+        camera: folder of one of ELD's cameras; None: all.
+        table: of pairs (CSV).
+        cache: folder of decoded frames; None: see `FrameCache.beside`.
+        seed: of the patches.
+        on_problem: go on without files that are missing, superfluous or unreadable, or stop.
+        cfa, level, exclude: of pictures, see `ImageDataset.from_folder`.
+        dark_shading, profile: of pairs, see `PairDataset`.
+        workers, tick: for decoding, see `FrameCache.build`.
+        report: is given what people should read.
+
+    Raises:
+        ValueError: the folder does not have what is wanted, or there are problems and `on_problem` is stop.
+    """
+    kind = detect(root) if kind == "auto" else kind
+    problems = _Problems(root, on_problem == "stop")
+    if kind == "images":
+        if want != "clean":
+            raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
+        bad: list[str] = []
+        images = ImageDataset.from_folder(root, cfa, level, seed, split, exclude, bad.append)
+        problems.add(bad)
+        problems.tell(report)
+        return images
+    found = _list(root, kind, split, want, camera, table)
+    problems.add(found.problems)
+    store = FrameCache(cache) if cache else FrameCache.beside(root)
+
+    def frames(paths: Sequence[Path]) -> dict[Path, CachedFrame]:
+        if missing := len(store.missing(paths)):
+            report(f"{root}: decoding {missing} raw files, once, into {store.folder}")
+        problems.add(store.build(paths, workers, tick))
+        bad = set(store.missing(paths))
+        return {path: store.frame(path) for path in paths if path not in bad}
+
+    if want == "clean":
+        clean = _alike(list(frames(found.references).values()), problems)
+        problems.tell(report, left=len(clean))
+        return RawDataset(tuple(clean), seed)
+    kept = _matched(found.pairs, frames, want == "bursts", problems)
+    problems.tell(report, left=len(kept))
+    return PairDataset(tuple(kept), seed, dark_shading, profile, "short" if want == "bursts" else "long")
+
+
+def _list(root: Path, kind: Kind, split: Split, want: Want, camera: str | None, table: Path | None) -> Listing:
+    """The files of a split."""
+    if kind in ("sid-sony", "sid-fuji"):
+        side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
+        return sid_references(root, side, part) if want == "clean" else sid(root, side, part, bursts=want == "bursts")
+    if want == "bursts":
+        raise ValueError(f"{root}: bursts of short exposures are known of SID alone")
+    if kind == "raws":
+        if want != "clean":
+            raise ValueError(
+                f"{root}: raw files alone are no pairs; put them into folders short and long, or name them in a "
+                "pairs.csv with a header short,long[,ratio]"
+            )
+        found = raws(root)
+    else:
+        found = eld(root, camera) if kind == "eld" else pairs(root, table)
+    if not found.references:
+        raise ValueError("\n  ".join([f"{root}: no raw files that can be used", *found.problems]))
+    chosen = choose(found.references, split, root)
+    kept = tuple(pair for pair in found.pairs if pair.long in set(chosen))
+    return Listing(tuple(chosen), kept, found.problems)
+
+
+def _matched(
+    found: Sequence[Pair],
+    frames: Callable[[Sequence[Path]], dict[Path, CachedFrame]],
+    bursts: bool,
+    problems: _Problems,
+) -> list[FramePair]:
+    """Pairs whose frames can be read and laid upon each other; the long ones are not needed of bursts."""
+    cached = frames([path for pair in found for path in ((pair.short,) if bursts else (pair.short, pair.long))])
+    kept: list[FramePair] = []
+    for pair in found:
+        short, long = cached.get(pair.short), cached.get(pair.short if bursts else pair.long)
+        if short is None or long is None:
+            continue  # among the problems already
+        if short.shape != long.shape:
+            sizes = " and ".join(f"{columns}x{rows}" for rows, columns in (short.shape, long.shape))
+            problems.add([f"{pair.short} and {pair.long}: left out, their sizes differ ({sizes})"])
+        elif short.cfa != long.cfa:
+            arrays = f"{short.cfa.pattern()} and {long.cfa.pattern()}"
+            problems.add([f"{pair.short} and {pair.long}: left out, their colour filter arrays differ ({arrays})"])
+        else:
+            kept.append(FramePair(short, long, pair.ratio, pair.scene, pair.burst))
+    fit = set(_alike([pair.short for pair in kept], problems))
+    return [pair for pair in kept if pair.short in fit]
+
+
+def _alike(frames: list[CachedFrame], problems: _Problems) -> list[CachedFrame]:
+    """All Bayer or all X-Trans, whichever there are more of."""
+    planes = Counter(frame.cfa.planes for frame in frames)
+    most = max(planes, key=planes.__getitem__, default=0)
+    kept = [frame for frame in frames if frame.cfa.planes == most]
+    others = [frame for frame in frames if frame.cfa.planes != most]
+    problems.add([f"{f.source}: left out, it is {_array(f)}, most are {_array(kept[0])}" for f in others])
+    return kept
+
+
+def _array(frame: CachedFrame) -> str:
+    return "Bayer" if frame.cfa.is_bayer else "X-Trans"

@@ -1,0 +1,85 @@
+"""What a training run writes for people: log.jsonl, a picture of each validation, and tensorboard's files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from exposurediffusion.data.files import atomic
+
+
+class Journal:
+    """The log of a run. A resumed run first forgets what was logged after its checkpoint.
+
+    Args:
+        folder: of the run.
+        iteration: at which it begins or goes on.
+        tensorboard: write tensorboard's files, too; nothing is said if tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path, iteration: int, tensorboard: bool = True) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.path = folder, folder / "log.jsonl"
+        self._forget_after(iteration)
+        self._file = self.path.open("a")
+        self._board = _summary_writer(folder / "tensorboard", iteration) if tensorboard else None
+
+    def _forget_after(self, iteration: int) -> None:
+        if not self.path.exists():
+            return
+        lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]  # a torn last line goes
+        kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+        with atomic(self.path) as stream:
+            stream.write("".join(line + "\n" for line in kept).encode())
+
+    def write(self, kind: str, iteration: int, **values: float) -> None:
+        """A line of the log: `kind` is "training" or "validation"."""
+        print(json.dumps({"kind": kind, "iteration": iteration, **values}), file=self._file, flush=True)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def picture(self, name: str, iteration: int, pixels: np.ndarray) -> None:
+        """A picture, (rows, columns, 3) uint8, as `validation/<iteration>-<name>.png`."""
+        folder = self.folder / "validation"
+        folder.mkdir(exist_ok=True)
+        with atomic(folder / f"{iteration:07d}-{name}.png") as stream:
+            stream.write(_png(pixels))
+        if self._board is not None:
+            self._board.add_image(name, pixels, iteration, dataformats="HWC")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _summary_writer(folder: Path, iteration: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # needs the extra [train]
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=iteration + 1)
+
+
+def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The log's entries of a kind, in order."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["kind"] == kind]

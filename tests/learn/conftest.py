@@ -1,0 +1,49 @@
+"""Patches that need no files, and a recipe and execution that take no time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from exposurediffusion.data.datasets import Sample
+from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.learn.execution import Execution
+from exposurediffusion.learn.recipe import Recipe
+from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.profile import NoiseParameters
+
+TINY = Recipe(
+    iterations=6,
+    batch=2,
+    patch=16,
+    seed=5,
+    denoiser=DenoiserConfig("unet", {"width": 4, "depth": 1}),
+)
+PLAIN = Execution(device="cpu", precision="fp32", workers=0, validate_every=0, validation_patch=16, tensorboard=False)
+
+
+@dataclass(frozen=True)
+class Light:
+    """Patches of even light, or pairs of them; their numbers alone decide what they are.
+
+    Attributes:
+        planes: of a patch.
+        ratios: of the pairs, in turn; empty: clean patches.
+        saturation: of the camera that took the pairs.
+    """
+
+    planes: int = 4
+    ratios: tuple[float, ...] = ()
+    saturation: float = 15583.0
+
+    def patch(self, number: int, size: int) -> Sample:
+        generator = seeded(77, number)
+        clean = 0.1 + 0.5 * torch.rand((self.planes, 1, 1), generator=generator).expand(-1, size, size).clone()
+        if not self.ratios:
+            return Sample(clean, f"light {number}")
+        ratio = self.ratios[number % len(self.ratios)]
+        noise = NoiseParameters.gaussian(0.8, 3.0, self.saturation)
+        capture = simulate_capture(clean[None], torch.tensor([ratio]), noise, generator)[0]
+        return Sample(clean, f"light {number}", capture, ratio, 800.0, noise)

@@ -1,0 +1,304 @@
+"""Captures of training: their laws by z-score, what the network is told, and that a number alone decides an image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from exposurediffusion.learn.batches import Batch, collate
+from exposurediffusion.learn.captures import CaptureMaker, Captures, draw_ratios
+from exposurediffusion.learn.presets import CAPTURES, PRESETS
+from exposurediffusion.learn.recipe import CaptureRecipe
+from exposurediffusion.physics.profile import load_profile
+from exposurediffusion.physics.sensor import SATURATION
+from tests.learn.conftest import Light
+from tests.statistics import BOUND, covariance_z, mean_z, quantile_z, variance_z
+
+PLAIN = CaptureRecipe(noise="p+g", gain_range=(1.0, 1.0), ratio=(100.0, 100.0), clip=False)
+
+
+def clean(count: int, level: float = 0.3, size: int = 2, first: int = 0) -> Batch:
+    return Batch(tuple(range(first, first + count)), torch.full((count, 4, size, size), level))
+
+
+def pairs(count: int, first: int = 0, size: int = 8) -> Batch:
+    data = Light(ratios=(100.0, 300.0))
+    numbers = tuple(range(first, first + count))
+    return collate(numbers, [data.patch(number, size) for number in numbers])
+
+
+# ------------------------------------------------------------------------------------------------ laws of the draws
+
+
+@pytest.mark.parametrize("noise", ["p+g", "eld+bias"])
+def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
+    made = CaptureMaker(CaptureRecipe(noise=noise), 1)(clean(1000))
+    share = (made.noise.gain.double().log() - math.log(0.1)) / math.log(300)
+    ratio = made.conditions.ratio.double()
+    assert 0 <= share.min() < 0.02
+    assert 0.98 < share.max() <= 1
+    assert abs(mean_z(share, 0.5)) < BOUND
+    assert abs(variance_z(share, 1 / 12)) < BOUND
+    assert ratio.min() >= 20
+    assert ratio.max() <= 300
+    assert abs(mean_z(ratio, 160)) < BOUND
+    assert abs(variance_z(ratio, 280**2 / 12)) < BOUND
+    assert abs(covariance_z(share, ratio)) < BOUND
+
+
+def test_another_range_of_gains_is_found_out() -> None:
+    made = CaptureMaker(CaptureRecipe(gain_range=(0.1, 15.0)), 1)(clean(1000))
+    share = (made.noise.gain.double().log() - math.log(0.1)) / math.log(300)
+    assert abs(mean_z(share, 0.5)) > BOUND
+
+
+def test_without_a_range_gains_are_those_of_the_camera() -> None:
+    camera = load_profile("NikonD850")
+    made = CaptureMaker(CaptureRecipe(camera="NikonD850", gain_range=None), 1)(clean(400))
+    gain = made.noise.gain.double()
+    assert camera.gain_iso_100 <= gain.min() * (1 + 1e-6)
+    assert gain.max() <= camera.gain_iso_6400 * (1 + 1e-6)
+    assert gain.max() / gain.min() > 0.9 * camera.gain_iso_6400 / camera.gain_iso_100
+
+
+def test_gains_of_iso_settings_are_those_and_no_others() -> None:
+    camera = load_profile("SonyA7S2")
+    settings = (800.0, 1600.0, 3200.0)
+    made = CaptureMaker(CaptureRecipe(camera="SonyA7S2", iso=settings), 1)(clean(900))
+    found, counts = made.noise.gain.unique(return_counts=True)
+    assert found.tolist() == pytest.approx([camera.gain(iso) for iso in settings])
+    for count in counts.tolist():
+        assert abs(count - 300) < BOUND * math.sqrt(900 * 2 / 9)
+
+
+def test_uniform_ratios(generator: torch.Generator) -> None:
+    for low, high in ((20.0, 300.0), (100.0, 300.0)):
+        ratios = draw_ratios(CaptureRecipe(ratio=(low, high)), 40_000, generator).double()
+        assert low <= ratios.min() < low + 0.1
+        assert high - 0.1 < ratios.max() <= high
+        assert abs(mean_z(ratios, (low + high) / 2)) < BOUND
+        assert abs(variance_z(ratios, (high - low) ** 2 / 12)) < BOUND
+    assert abs(mean_z(ratios, 160)) > BOUND  # twin: the law of the baselines is not that of the method
+
+
+def test_mixed_ratios_are_one_quarter_log_uniform(generator: torch.Generator) -> None:
+    recipe = CaptureRecipe(ratio=(1.5, 300.0), ratio_law="mixed")
+    ratios = draw_ratios(recipe, 40_000, generator).double()
+    uniform = draw_ratios(replace(recipe, ratio_law="uniform"), 40_000, generator).double()
+    assert 1.5 <= ratios.min() < 1.51
+    assert ratios.max() <= 300
+    for value in (3.0, 20.0, 60.0, 160.0, 250.0):
+        share = 0.25 * math.log(value / 1.5) / math.log(200) + 0.75 * max(0.0, (value - 20) / 280)
+        assert abs(quantile_z(ratios, value, share)) < BOUND
+        if value < 100:
+            assert abs(quantile_z(uniform, value, share)) > 2 * BOUND  # twin: the other law
+
+
+@pytest.mark.parametrize(("low", "high"), [(30.0, 300.0), (1.5, 10.0), (100.0, 100.0)])
+def test_mixed_ratios_stay_within_their_range(low: float, high: float, generator: torch.Generator) -> None:
+    ratios = draw_ratios(CaptureRecipe(ratio=(low, high), ratio_law="mixed"), 2000, generator)
+    assert low <= ratios.min()
+    assert ratios.max() <= high
+
+
+# --------------------------------------------------------------------------------------------------- made captures
+
+
+def moments(made: Captures, level: float, gain: float = 1.0, read: Tensor | None = None) -> tuple[float, float]:
+    """z of the mean, and of the variance, of made captures of even light, each measured by its own noise."""
+    ratio, noise = made.conditions.ratio.double(), made.noise
+    variance = gain * noise.gain * level * ratio / SATURATION + noise.read_variance * (ratio / SATURATION) ** 2
+    deviation = (made.capture.double() - level) / variance.sqrt()[:, None, None, None]
+    return mean_z(deviation, 0.0), variance_z(deviation, 1.0)
+
+
+def test_p_g_captures_have_the_mean_of_the_scene_and_the_noise_that_is_told() -> None:
+    made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(400, size=8))
+    assert max(map(abs, moments(made, 0.3))) < BOUND
+    assert abs(moments(made, 0.29)[0]) > BOUND  # twins: another light,
+    assert abs(moments(made, 0.3, gain=1.2)[1]) > BOUND  # another gain
+    assert torch.equal(made.target, torch.full_like(made.capture, 0.3))
+
+
+def test_eld_captures_share_the_offset_of_a_sensor_row() -> None:
+    recipe = CaptureRecipe(noise="eld", camera="CanonEOS70D", gain_range=(10.0, 10.0), ratio=(100.0, 100.0), clip=False)
+
+    def of_rows(noise: Any) -> float:
+        made = CaptureMaker(replace(recipe, noise=noise), 3)(clean(150, 0.0, size=32))
+        dn = made.capture * SATURATION / 100
+        scale = made.noise.read_variance.sqrt()[:, None]
+        return covariance_z(dn[:, 0, :, :16].mean(-1) / scale, dn[:, 1, :, 16:].mean(-1) / scale)
+
+    assert of_rows("eld") > BOUND  # R and G1 of a packed row are one sensor row
+    assert abs(of_rows("p+g")) < BOUND  # twin: no row noise
+
+
+def test_colour_bias_moves_the_black_of_each_plane() -> None:
+    recipe = CaptureRecipe(noise="eld+bias", camera="SonyA7S2", gain_range=None, clip=False)
+    made = CaptureMaker(recipe, 3)(clean(200, 0.0, size=16))
+    assert made.noise.colour_bias is not None
+    dn = made.capture * (SATURATION / made.conditions.ratio)[:, None, None, None]
+    error = (dn.mean(dim=(2, 3)) - made.noise.colour_bias) / (made.noise.read_variance / 256).sqrt()[:, None]
+    plain = dn.mean(dim=(2, 3)) / (made.noise.read_variance / 256).sqrt()[:, None]
+    assert abs(mean_z(error, 0.0)) < BOUND
+    assert plain.var() > 1.5 * error.var()  # the bias is told of by nothing else
+    assert CaptureMaker(replace(recipe, noise="eld"), 3)(clean(2)).noise.colour_bias is None
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_captures_are_clipped_if_the_recipe_says_so_and_targets_always(clip: bool) -> None:
+    batch = Batch((0, 1), torch.cat([torch.zeros((1, 4, 8, 8)), torch.full((1, 4, 8, 8), 1.5)]))
+    made = CaptureMaker(replace(PLAIN, clip=clip), 1)(batch)
+    assert (made.capture.min() >= 0 and made.capture.max() <= 1) == clip
+    assert made.target.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *[CaptureRecipe(noise=noise, uncertainty=0.2) for noise in ("p+g", "eld", "eld+bias")],
+        CaptureRecipe(supervision="noise2noise", clip=False),
+        CaptureRecipe(ratio=(1.5, 300.0), ratio_law="mixed"),
+    ],
+    ids=["p+g", "eld", "eld+bias", "noise2noise", "mixed"],
+)
+def test_an_image_is_drawn_from_its_number_alone(recipe: CaptureRecipe) -> None:
+    batch = clean(5, size=6, first=7)
+    check_alone(CaptureMaker(recipe, 9), batch)
+    first, other = (CaptureMaker(recipe, seed)(batch).capture for seed in (9, 10))
+    assert not torch.equal(first, other)  # and from the seed
+    assert len({float(image.sum()) for image in first}) == 5
+
+
+@pytest.mark.parametrize("augment", [1.0, 2.0])
+def test_a_pair_is_drawn_from_its_number_alone(augment: float) -> None:
+    check_alone(CaptureMaker(CaptureRecipe(supervision="paired", augment=augment), 9), pairs(5, first=7))
+
+
+def check_alone(make: CaptureMaker, batch: Batch) -> None:
+    together = make(batch)
+    for place, number in enumerate(batch.numbers):
+        single = {name: tensor[place : place + 1] for name, tensor in batch.tensors().items()}
+        alone = make(Batch((number,), **single))
+        for name in ("capture", "target"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[place])
+        for name in ("ratio", "gain", "read_variance"):
+            assert torch.equal(getattr(alone.conditions, name)[0], getattr(together.conditions, name)[place])
+        assert torch.equal(  # what is still to be drawn goes on alike
+            torch.rand(3, generator=alone.generators[0]), torch.rand(3, generator=together.generators[place])
+        )
+
+
+def test_uncertainty_changes_what_is_told_and_not_the_capture() -> None:
+    sure, unsure = (CaptureMaker(replace(PLAIN, uncertainty=spread), 4)(clean(700)) for spread in (0.0, 0.3))
+    assert torch.equal(sure.capture, unsure.capture)
+    assert torch.equal(sure.noise.gain, unsure.noise.gain)
+    assert torch.equal(sure.conditions.gain, sure.noise.gain)
+    gain = (unsure.conditions.gain / sure.conditions.gain).log() / 0.3
+    read = (unsure.conditions.read_variance / sure.conditions.read_variance).log() / 0.6
+    for error in (gain, read):
+        assert abs(mean_z(error, 0.0)) < BOUND
+        assert abs(variance_z(error, 1.0)) < BOUND
+    assert abs(covariance_z(gain, read)) < BOUND
+
+
+# -------------------------------------------------------------------------------------------- pairs and Noise2Noise
+
+
+def test_pairs_are_taken_as_they_are() -> None:
+    batch = pairs(4)
+    made = CaptureMaker(CaptureRecipe(supervision="paired", clip=False), 1)(batch)
+    assert batch.capture is not None
+    assert batch.ratio is not None
+    assert torch.equal(made.capture, batch.capture)
+    assert torch.equal(made.target, batch.clean)
+    assert made.conditions.ratio.tolist() == [100, 300, 100, 300]
+    assert made.conditions.gain.tolist() == pytest.approx([0.8] * 4)
+    assert made.conditions.read_variance.tolist() == pytest.approx([9.0] * 4)
+
+
+@pytest.mark.parametrize("name", ["paired-unet-exposure", "pmn-unet-feedforward"])
+def test_pairs_are_wanted_and_there_are_none(name: str) -> None:
+    with pytest.raises(ValueError, match=r"clean images only: give a data set with pairs .*--capture.supervision"):
+        CaptureMaker(PRESETS[name].recipe.capture, 0)(clean(2))
+
+
+def test_pmn_brightens_a_pair_as_a_brighter_scene_would_have_been() -> None:
+    batch = pairs(150, size=16)
+    made = CaptureMaker(replace(CAPTURES["pmn"], clip=False), 1)(batch)
+    factor = (made.target / batch.clean)[:, 0, 0, 0].double()
+    bright = made.target.flatten(1).max(dim=1).values >= 1
+    share = factor[~bright].log() / math.log(2)
+    assert 0 <= share.min() < 0.05
+    assert 0.8 < share.max() <= 1 + 1e-6
+    deviation = made.capture.double() - made.target
+    ratio = made.conditions.ratio.double()[:, None, None, None]
+    variance = 0.8 * made.target * ratio / SATURATION + 9 * (ratio / SATURATION) ** 2
+    unit = (deviation / variance.sqrt())[~bright]
+    assert abs(mean_z(unit, 0.0)) < BOUND
+    assert abs(variance_z(unit, 1.0)) < BOUND
+    assert batch.capture is not None
+    twin = (batch.capture.double() * factor[:, None, None, None] - made.target) / variance.sqrt()  # merely multiplied
+    assert abs(variance_z(twin[~bright], 1.0)) > BOUND
+
+
+def test_augmentation_takes_made_captures_too() -> None:
+    made = CaptureMaker(replace(PLAIN, augment=2.0), 5)(clean(600, 0.2, size=4))
+    share = (made.target[:, 0, 0, 0].double() / 0.2).log() / math.log(2)
+    assert abs(mean_z(share, 0.5)) < BOUND
+    assert abs(variance_z(share, 1 / 12)) < BOUND
+    assert abs(mean_z(made.capture - made.target, 0.0)) < BOUND
+
+
+def test_noise2noise_has_two_captures_of_independent_noise() -> None:
+    recipe = replace(PLAIN, supervision="noise2noise", gain_range=(0.1, 30.0), ratio=(100.0, 300.0))
+    made = CaptureMaker(recipe, 6)(clean(300, 0.2, size=8))
+    scale = moments_scale(made, 0.2)
+    first, second = (made.capture - 0.2) / scale, (made.target - 0.2) / scale
+    for error in (first, second):
+        assert abs(mean_z(error, 0.0)) < BOUND
+        assert abs(variance_z(error, 1.0)) < BOUND
+    assert abs(covariance_z(first, second)) < BOUND
+    assert abs(covariance_z(first, first)) > BOUND  # twin: the target is the capture
+
+
+def moments_scale(made: Captures, level: float) -> Tensor:
+    amplification = made.conditions.ratio.double() / SATURATION
+    variance = made.noise.gain * level * amplification + made.noise.read_variance * amplification**2
+    return variance.sqrt()[:, None, None, None]
+
+
+def test_noise2noise_targets_of_the_dark_are_not_clipped() -> None:
+    """A clipped target has another mean, and its mean is all that is learned from it."""
+    recipe = PRESETS["noise2noise-unet-feedforward"].recipe.capture
+    made = CaptureMaker(recipe, 6)(clean(300, 0.002, size=8))
+    scale = moments_scale(made, 0.002)
+    assert made.target.min() < 0
+    assert abs(mean_z((made.target - 0.002) / scale, 0.0)) < BOUND
+    assert abs(mean_z((made.target.clamp(0, 1) - 0.002) / scale, 0.0)) > BOUND  # twin: clipped
+
+
+def test_noise2noise_of_bursts_takes_both_exposures_as_they_are() -> None:
+    batch = pairs(2)
+    made = CaptureMaker(CaptureRecipe(supervision="noise2noise", clip=False), 1)(replace(batch, clean=batch.clean - 1))
+    assert batch.capture is not None
+    assert torch.equal(made.capture, batch.capture)
+    assert torch.equal(made.target, batch.clean - 1)  # a short exposure, too: negative in the dark
+
+
+# --------------------------------------------------------------------------------------------------------- mistakes
+
+
+def test_no_such_camera() -> None:
+    with pytest.raises(ValueError, match="no camera profile 'Leica'"):
+        CaptureMaker(CaptureRecipe(camera="Leica"), 0)
+
+
+def test_iso_settings_that_a_camera_does_not_have() -> None:
+    with pytest.raises(ValueError, match="no gain for ISO"):
+        CaptureMaker(CaptureRecipe(camera="SonyA7S2", iso=(-100.0,)), 0)

@@ -1,0 +1,103 @@
+"""Recipes: the learning rate of every law, the prelude, and what makes no sense."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
+from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
+from tests.learn.conftest import TINY
+
+
+def rates(optimizer: OptimizerRecipe, prelude: Prelude = Prelude(), iterations: int = 1000) -> np.ndarray:  # noqa: B008
+    recipe = replace(TINY, iterations=iterations, optimizer=optimizer, prelude=prelude)
+    return np.array([recipe.rate_at(iteration) for iteration in range(iterations)])
+
+
+def test_paper_law_halves_at_half_and_is_a_tenth_from_ninety_per_cent() -> None:
+    found = rates(OptimizerRecipe(lr=1e-4, law="paper"))
+    assert (found[:500] == 1e-4).all()
+    assert (found[500:900] == 0.5e-4).all()
+    assert found[900:] == pytest.approx(1e-5)
+
+
+def test_cosine_falls_to_its_end() -> None:
+    found = rates(OptimizerRecipe(lr=2e-4, law="cosine", final=1e-6))
+    assert found[0] == 2e-4
+    assert found[250] == pytest.approx(1e-6 + 1.99e-4 * (1 + math.sqrt(0.5)) / 2)
+    assert found[500] == pytest.approx((2e-4 + 1e-6) / 2)
+    assert 1e-6 < found[-1] < 1.01e-6
+    assert (np.diff(found) < 0).all()
+
+
+def test_constant_law() -> None:
+    assert (rates(OptimizerRecipe(lr=3e-4, law="constant", final=1e-9)) == 3e-4).all()
+
+
+@pytest.mark.parametrize("law", ["paper", "cosine", "constant"])
+def test_warm_up_rises_to_the_law(law: Any) -> None:
+    plain, warm = rates(OptimizerRecipe(law=law)), rates(OptimizerRecipe(law=law, warmup=10))
+    assert warm[:10] == pytest.approx(plain[:10] * np.arange(1, 11) / 10)
+    assert (warm[10:] == plain[10:]).all()
+
+
+def test_prelude_is_feed_forward_at_its_own_rate_and_the_law_begins_after_it() -> None:
+    optimizer = OptimizerRecipe(lr=1e-4, law="paper", warmup=4)
+    found = rates(optimizer, Prelude(200, 5e-4))
+    assert found[:4] == pytest.approx([1.25e-4, 2.5e-4, 3.75e-4, 5e-4])
+    assert (found[4:200] == 5e-4).all()
+    assert (found[200:600] == 1e-4).all()  # 800 iterations are left: half of them
+    assert (found[600:920] == 0.5e-4).all()
+    assert found[920:] == pytest.approx(1e-5)
+    recipe = replace(TINY, prelude=Prelude(3), objective=ObjectiveRecipe(steps=2))
+    assert [recipe.steps_at(iteration) for iteration in range(6)] == [0, 0, 0, 2, 2, 2]
+    only = replace(TINY, prelude=Prelude(6, 5e-4))  # nothing comes after it
+    assert only.rate_at(5) == 5e-4
+
+
+def test_defaults_are_the_published_recipe() -> None:
+    recipe = Recipe()
+    assert (recipe.iterations, recipe.batch, recipe.patch) == (300 * 1288, 1, 512)
+    assert recipe.optimizer == OptimizerRecipe(lr=1e-4, law="paper", betas=(0.9, 0.999))
+    assert (recipe.optimizer.clip_norm, recipe.optimizer.ema, recipe.optimizer.warmup) == (0, 0, 0)
+    assert recipe.objective == ObjectiveRecipe(steps=2, pixel="l1", branch=1.0)
+    assert (recipe.capture.ratio, recipe.capture.ratio_law) == ((20.0, 300.0), "uniform")
+    assert recipe.capture.gain_range == (0.1, 30.0)
+    assert recipe.capture.clip
+
+
+def test_planes_are_those_of_the_network_that_is_trained() -> None:
+    assert TINY.planes == 4
+    assert replace(TINY, denoiser=replace(TINY.denoiser, planes=9)).planes == 9
+    assert replace(TINY, diffusion=replace(DIFFUSION_SIZES["small"], planes=9)).planes == 9
+
+
+def test_a_recipe_is_plain_values() -> None:
+    content = json.loads(json.dumps(TINY.to_dict()))
+    assert content["denoiser"]["options"] == {"width": 4, "depth": 1}
+    assert content["capture"]["supervision"] == "clean"
+    assert set(content) == set(Recipe.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (CaptureRecipe, {"ratio": (0.5, 300.0)}, "capture.ratio is a range of numbers >= 1, got 0.5 to 300"),
+        (CaptureRecipe, {"ratio": (300.0, 100.0)}, "capture.ratio is a range"),
+        (CaptureRecipe, {"augment": 0.5}, "capture.augment is a factor >= 1"),
+        (CaptureRecipe, {"augment": 2.0, "supervision": "noise2noise"}, "not with noise2noise"),
+        (Recipe, {"iterations": 0}, "at least 1"),
+        (Recipe, {"batch": 0}, "at least 1"),
+        (Recipe, {"patch": -4}, "at least 1"),
+        (Recipe, {"objective": ObjectiveRecipe(steps=-1)}, "objective.steps"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(kind: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**options)
