@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from exposurediffusion.apps import commands, train
 from exposurediffusion.apps.console import Summary, UsageError, complain, reason
-from exposurediffusion.apps.enhance import best_device, check_ratio
+from exposurediffusion.apps.enhance import check_ratio, find_device
+from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.learn.weights import load
@@ -90,7 +90,7 @@ def enhance(
             raise UsageError(f"--tile is at least 16, got {tile}")
         named = {"schedule": schedule, "transition": transition, "increment": increment}
         sampling = replace(model.card.sampling, **{name: value for name, value in named.items() if value != "auto"})
-        target = best_device() if device == "auto" else _device(device)
+        target = find_device(device)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
     options = EnhanceOptions(ratio, steps, sampling, profile, exposure, strength, tile, precision, seed)
     enhance_files(jobs, model.to(target), options, overwrite, debug, summary)
@@ -106,13 +106,6 @@ def _as_usage() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[name]:
-        raise UsageError(f"--device {name}: PyTorch finds none on this machine; use --device cpu")
-    return torch.device(name)
-
-
 COMMANDS: dict[str, Callable[..., int]] = {
     "enhance": enhance,
     "demo": commands.demo,
@@ -121,6 +114,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "simulate": simulate,
     "convert": commands.convert,
     "train": train.command_for([]),
+    "evaluate": evaluate,
 }
 
 

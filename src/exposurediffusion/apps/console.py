@@ -10,6 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from exposurediffusion.learn.tables import Table, text
 
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -29,10 +32,10 @@ class Summary:
         self.as_json, self.failed = as_json, 0
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, line: str, **fields: Any) -> None:
-        """A result, as a line for people and fields for a machine."""
+    def add(self, line: str | None, **fields: Any) -> None:
+        """A result, as a line for people (None: they get a table) and fields for a machine."""
         self._entries.append(fields)
-        if not self.as_json:
+        if line is not None and not self.as_json:
             print(line, flush=True)
 
     def fail(self, text: str, **fields: Any) -> None:
@@ -66,6 +69,16 @@ def complain(text: str) -> None:
 def note(text: str) -> None:
     """A message for people, on stderr."""
     _messages.print(text, markup=False)
+
+
+def show(table: Table) -> None:
+    """A table on stdout."""
+    grid = RichTable(*table.header, title=table.title)
+    for row in table.rows:
+        grid.add_row(*map(text, row))
+    Console().print(grid)
+    for line in table.notes:
+        print(line)
 
 
 @contextmanager

@@ -149,6 +149,20 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def find_device(name: str) -> torch.device:
+    """A device by its name; `auto`: the best one.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return best_device()
+    if not available[name]:
+        raise ValueError(f"--device {name}: PyTorch finds none on this machine; use --device cpu")
+    return torch.device(name)
+
+
 def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | BayerOnXTrans:
     """The model as it sees the frame's planes."""
     return BayerOnXTrans(model) if model.config.planes < frame.sensor.cfa.planes else model

@@ -24,9 +24,10 @@ from exposurediffusion.data.listing import Split, choose
 from exposurediffusion.data.synthesis import CleanPatches, Panorama, Photograph, load_clean, scene_of, seeded
 from exposurediffusion.data.windows import Cut, draw_cut
 from exposurediffusion.physics.dark import DarkShading, Window
-from exposurediffusion.physics.estimation import noise_of
+from exposurediffusion.physics.estimation import estimate_noise, noise_of
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters
+from exposurediffusion.physics.sensor import Metadata
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Sample:
         ratio: amplification of the capture.
         iso: of the capture.
         noise: parameters of the capture, a batch of one.
+        metadata: of the clean exposure, whose colours a rendering takes; None: of a picture.
     """
 
     clean: Float[Tensor, "planes h w"]
@@ -49,6 +51,7 @@ class Sample:
     ratio: float | None = None
     iso: float | None = None
     noise: NoiseParameters | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True)
@@ -165,13 +168,18 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class FramePair:
-    """A short exposure and its target, of equal size and colour filter array; see `listing.Pair`."""
+    """A short exposure and its target, of equal size and colour filter array; see `listing.Pair`.
+
+    Attributes:
+        noise: of the short exposure, where it is known (simulated data sets).
+    """
 
     short: CachedFrame
     long: CachedFrame
     ratio: float
     scene: str
     burst: str = ""
+    noise: NoiseParameters | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,7 @@ class PairDataset:
         seed: of the patches.
         dark_shading: is taken off the short exposures.
         profile: whose noise the short exposures have; None: looked up by camera, else by the file, else estimated.
+        estimated: estimate the noise of each short exposure from its frame, as for a camera that nobody calibrated.
         target: what `clean` is: the long exposure, or another short one of the same burst (Noise2Noise).
 
     Raises:
@@ -193,6 +202,7 @@ class PairDataset:
     seed: int = 0
     dark_shading: DarkShading | None = None
     profile: CameraProfile | None = None
+    estimated: bool = False
     target: Literal["long", "short"] = "long"
 
     def __post_init__(self) -> None:
@@ -249,8 +259,8 @@ class PairDataset:
         clean = self._capture(other, window) if other else pair.long.planes(window)
         if cut:
             capture, clean = cut.apply(capture, pair.short.cfa), cut.apply(clean, pair.short.cfa)
-        noise = _noise(pair.short, self.profile)
-        return Sample(clean, pair.scene, capture, pair.ratio, pair.short.metadata.iso, noise)
+        noise = pair.noise or (_estimated(pair.short) if self.estimated else _noise(pair.short, self.profile))
+        return Sample(clean, pair.scene, capture, pair.ratio, pair.short.metadata.iso, noise, pair.long.metadata)
 
     def _capture(self, pair: FramePair, window: Window | None) -> Tensor:
         capture, iso = pair.short.planes(window).mul_(pair.ratio), pair.short.metadata.iso
@@ -272,3 +282,9 @@ def _cut(frame: CachedFrame, size: int, seed: int, number: int, upright: bool = 
 def _noise(frame: CachedFrame, profile: CameraProfile | None) -> NoiseParameters:
     """Noise of a whole capture; estimating it takes a while, so each process does it once."""
     return noise_of(frame.frame(), profile)
+
+
+@lru_cache(maxsize=4096)
+def _estimated(frame: CachedFrame) -> NoiseParameters:
+    """Noise of a capture of a camera that nobody calibrated."""
+    return estimate_noise(frame.frame())

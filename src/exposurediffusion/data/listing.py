@@ -11,7 +11,8 @@ from exposurediffusion.data.raw import find_raws, read_metadata
 
 HOLDOUT = 10
 """Every tenth scene of a data set without splits of its own is for validation."""
-Split = Literal["train", "validation", "all"]
+Split = Literal["train", "validation", "test", "all"]
+"""Of scenes; only SID has some for tests."""
 Key = TypeVar("Key")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,14 @@ from exposurediffusion.data.cache import CachedFrame, FrameCache
 from exposurediffusion.data.datasets import FramePair, ImageDataset, PairDataset, RawDataset
 from exposurediffusion.data.layouts import Kind, Listing, Pair, detect, eld, pairs, raws, sid, sid_references
 from exposurediffusion.data.listing import Split, choose
+from exposurediffusion.data.sid import Subset
+from exposurediffusion.data.simulation import MANIFEST, known_noise
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import CameraProfile
 
 Want = Literal["clean", "pairs", "bursts"]
+NoiseSource = Literal["profile", "estimated", "known"]
 
 
 @dataclass
@@ -59,6 +62,8 @@ def open_dataset(
     exclude: Sequence[str] = (),
     dark_shading: DarkShading | None = None,
     profile: CameraProfile | None = None,
+    noise: NoiseSource = "profile",
+    subset: Subset | None = None,
     workers: int | None = None,
     report: Callable[[str], None] = lambda _: None,
     tick: Callable[[int, int], None] | None = None,
@@ -80,6 +85,9 @@ def open_dataset(
         on_problem: go on without files that are missing, superfluous or unreadable, or stop.
         cfa, level, exclude: of pictures, see `ImageDataset.from_folder`.
         dark_shading, profile: of pairs, see `PairDataset`.
+        noise: of pairs: by profile, else the file, else estimated; estimated from each frame alone; or known, of a
+            simulated data set.
+        subset: of SID's Sony, see `sid.sid`.
         workers, tick: for decoding, see `FrameCache.build`.
         report: is given what people should read.
 
@@ -96,7 +104,7 @@ def open_dataset(
         problems.add(bad)
         problems.tell(report)
         return images
-    found = _list(root, kind, split, want, camera, table)
+    found = _list(root, kind, split, want, camera, table, subset)
     problems.add(found.problems)
     store = FrameCache(cache) if cache else FrameCache.beside(root)
 
@@ -113,14 +121,23 @@ def open_dataset(
         return RawDataset(tuple(clean), seed)
     kept = _matched(found.pairs, frames, want == "bursts", problems)
     problems.tell(report, left=len(kept))
-    return PairDataset(tuple(kept), seed, dark_shading, profile, "short" if want == "bursts" else "long")
+    if noise == "known":
+        kept = _with_known_noise(root, kept)
+    target = "short" if want == "bursts" else "long"
+    return PairDataset(tuple(kept), seed, dark_shading, profile, noise == "estimated", target)
 
 
-def _list(root: Path, kind: Kind, split: Split, want: Want, camera: str | None, table: Path | None) -> Listing:
+def _list(
+    root: Path, kind: Kind, split: Split, want: Want, camera: str | None, table: Path | None, subset: Subset | None
+) -> Listing:
     """The files of a split."""
     if kind in ("sid-sony", "sid-fuji"):
         side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
-        return sid_references(root, side, part) if want == "clean" else sid(root, side, part, bursts=want == "bursts")
+        if want == "clean":
+            return sid_references(root, side, part)
+        return sid(root, side, part, subset, bursts=want == "bursts")
+    if subset or split == "test":
+        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; leave them out")
     if want == "bursts":
         raise ValueError(f"{root}: bursts of short exposures are known of SID alone")
     if kind == "raws":
@@ -162,6 +179,16 @@ def _matched(
             kept.append(FramePair(short, long, pair.ratio, pair.scene, pair.burst))
     fit = set(_alike([pair.short for pair in kept], problems))
     return [pair for pair in kept if pair.short in fit]
+
+
+def _with_known_noise(root: Path, kept: Sequence[FramePair]) -> list[FramePair]:
+    """The pairs of a simulated data set with their true noise."""
+    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), root)
+    known = {(top / name).resolve(): noise for name, noise in known_noise(top).items()}
+    absent = [pair.short.source for pair in kept if Path(pair.short.source).resolve() not in known]
+    if absent:
+        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use the noise of the profile")
+    return [replace(pair, noise=known[Path(pair.short.source).resolve()]) for pair in kept]
 
 
 def _alike(frames: list[CachedFrame], problems: _Problems) -> list[CachedFrame]:

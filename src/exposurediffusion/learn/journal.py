@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from exposurediffusion.data.files import atomic
+from exposurediffusion.learn.pictures import png
 
 
 class Journal:
@@ -50,7 +49,7 @@ class Journal:
         folder = self.folder / "validation"
         folder.mkdir(exist_ok=True)
         with atomic(folder / f"{iteration:07d}-{name}.png") as stream:
-            stream.write(_png(pixels))
+            stream.write(png(pixels))
         if self._board is not None:
             self._board.add_image(name, pixels, iteration, dataformats="HWC")
 
@@ -63,12 +62,6 @@ class Journal:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()
 
 
 def _summary_writer(folder: Path, iteration: int) -> Any:

@@ -10,13 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
-from exposurediffusion.data.develop import camera_rgb, encode_srgb
 from exposurediffusion.data.synthesis import seeded
 from exposurediffusion.learn.batches import Batch, Patches, collate
 from exposurediffusion.learn.evaluation import illuminance_correction, psnr, ssim
+from exposurediffusion.learn.pictures import side_by_side
 from exposurediffusion.learn.recipe import Recipe
 from exposurediffusion.models.denoiser import ExposureDenoiser
-from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.profile import load_profile
 from exposurediffusion.physics.sensor import SATURATION, electrons_per_unit
@@ -74,7 +73,7 @@ class Validation:
             figures[f"ssim_{name}"] = float(np.mean([ssim(a, b) for a, b in pairs]))
             plain = zip(estimate.clamp(0, 1), case.clean, strict=True)
             figures[f"psnr_none_{name}"] = float(np.mean([psnr(a, b) for a, b in plain]))
-            pictures[name] = _picture(case.capture[:3], estimate[:3], case.clean[:3])
+            pictures[name] = side_by_side(case.capture[:3], estimate[:3], case.clean[:3])
         denoiser.train(training)
         return figures, pictures
 
@@ -117,21 +116,3 @@ def _made(batch: Batch, recipe: Recipe) -> list[_Case]:
         clean = batch.clean.clamp(0, 1)
         cases.append(_Case(ratio, capture, clean, noise.gain, noise.read_variance, noise.saturation))
     return cases
-
-
-def _picture(*columns: Float[Tensor, "n c h w"]) -> np.ndarray:
-    """Rows of scenes, columns as given, (h, w, 3) uint8; each scene is balanced and brightened by its last column."""
-    rows = []
-    for images in zip(*columns, strict=True):
-        colours = [_colours(image) for image in images]
-        reference = colours[-1]
-        balance = reference[1].mean() / reference.mean(dim=(1, 2)).clamp(min=1e-6)
-        balanced = balance[:, None, None] * reference
-        bright = 0.9 / float(torch.quantile(balanced, 0.99).clamp(min=1e-6))
-        shown = torch.cat([balance[:, None, None] * colour * bright for colour in colours], dim=2)
-        rows.append(encode_srgb(shown.permute(1, 2, 0).numpy()))
-    return np.rint(255 * np.concatenate(rows)).astype(np.uint8)
-
-
-def _colours(planes: Float[Tensor, "c h w"]) -> Float[Tensor, "3 h w"]:
-    return camera_rgb(planes, CFA("RGGB" if len(planes) == 4 else "XTRANS"))

@@ -138,6 +138,22 @@ def load_diffusion(name_or_file: str | Path, device: torch.device | str = "cpu")
     return _filled(TrainedDiffusion, card, tensors, name_or_file).to(device)
 
 
+def load_any(name_or_file: str | Path, device: torch.device | str = "cpu") -> TrainedDenoiser | TrainedDiffusion:
+    """A trained model of either kind; see `load` and `load_diffusion`.
+
+    Raises:
+        ValueError: as for these.
+    """
+    card, _ = _read_named(name_or_file)
+    return (load_diffusion if isinstance(card.denoiser, DiffusionConfig) else load)(name_or_file, device)
+
+
+def weights_name(name_or_file: str | Path) -> str:
+    """What weights are called in tables: a run's by its folder, others by their file."""
+    path = Path(name_or_file)
+    return path.absolute().parent.name if path.stem in ("weights", "checkpoint") else path.stem
+
+
 _Model = TypeVar("_Model", TrainedDenoiser, TrainedDiffusion)
 
 

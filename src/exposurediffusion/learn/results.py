@@ -1,0 +1,104 @@
+"""A folder of results: one CSV of all figures, kept as they come, so that a stopped evaluation goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from math import isinf
+from pathlib import Path
+from typing import Any
+
+from exposurediffusion.data.files import atomic
+from exposurediffusion.learn.contenders import Contender
+from exposurediffusion.learn.measuring import Record
+
+IMAGES, SETTINGS = "images.csv", "settings.json"
+
+
+class Results:
+    """The records of an evaluation, in `images.csv`; `settings.json` says how they were taken.
+
+    Args:
+        folder: is made if need be.
+        settings: data set and protocol: what all records of a folder have in common.
+        overwrite: forget what is there.
+
+    Raises:
+        ValueError: what is there was taken otherwise, or is damaged.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
+        self.folder = folder
+        self.records: list[Record] = []
+        self._there: set[tuple[str, str]] = set()
+        self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
+        if (folder / SETTINGS).is_file() and not overwrite:
+            self._continue()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write()  # whether it can be written is better known before hours than after them
+
+    def _continue(self) -> None:
+        try:
+            there = json.loads((self.folder / SETTINGS).read_text())
+            contenders = there.pop("contenders")
+            with open(self.folder / IMAGES, newline="") as stream:
+                self.records = [Record.from_row(row) for row in csv.DictReader(stream)]
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{self.folder}: results that are there are damaged ({error}): use --overwrite, or another folder"
+            ) from error
+        here = {name: value for name, value in self.settings.items() if name != "contenders"}
+        differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+        if differing:
+            told = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
+            raise ValueError(
+                f"{self.folder}: its figures were taken otherwise ({told}): use --overwrite, or another folder"
+            )
+        self.settings["contenders"] = contenders
+        self._there = {(record.contender, record.file) for record in self.records}
+
+    def admit(self, contender: Contender) -> None:
+        """Note how a contender is set.
+
+        Raises:
+            ValueError: one of that name is there, set otherwise.
+        """
+        known, settings = self.settings["contenders"], json.loads(json.dumps(contender.settings))
+        if known.setdefault(contender.name, settings) != settings:
+            raise ValueError(
+                f"{self.folder}: {contender.name!r} was measured with other settings ({known[contender.name]}): "
+                "use --overwrite, or another folder"
+            )
+
+    def has(self, contender: str, file: str) -> bool:
+        """Whether a capture's figures are there already."""
+        return (contender, file) in self._there
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Keep the figures of a capture."""
+        self.records += records
+        self._there |= {(record.contender, record.file) for record in records}
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self.folder / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [f.name for f in fields(Record)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(record.to_row() for record in self.records)
+        write_text(self.folder / IMAGES, out.getvalue())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as stream:
+        stream.write(content.encode())
+
+
+def for_json(value: float | None) -> float | str | None:
+    """A number that JSON can hold: an infinite one becomes the word."""
+    return "inf" if value is not None and isinf(value) else value

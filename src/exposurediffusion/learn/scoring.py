@@ -1,0 +1,202 @@
+"""A data set chosen, contenders in, figures out: what `expose evaluate` and `expose reproduce` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from exposurediffusion.data.darks import load_dark_shading
+from exposurediffusion.data.datasets import PairDataset, Sample
+from exposurediffusion.data.layouts import Kind, detect
+from exposurediffusion.data.opening import NoiseSource, open_dataset
+from exposurediffusion.data.sid import Subset
+from exposurediffusion.data.simulation import MANIFEST
+from exposurediffusion.learn.contenders import Answer, Contender, cropped
+from exposurediffusion.learn.measuring import Protocol, measure, nominal
+from exposurediffusion.learn.pictures import brightness, developed, error_map, mask_map, png
+from exposurediffusion.learn.results import Results
+
+PUBLISHED_CROP = 512
+"""Side of SID's centre crop, packed pixels; ELD's frames are taken whole."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which pairs are measured on, and what is told of their noise.
+
+    Attributes:
+        root: the data set, real or of `expose simulate`.
+        dataset: its layout; auto: by what lies there.
+        split: of SID; auto: test and validation for a published subset, else test.
+        subset: of SID's Sony: eld, the 15 scenes of published tables; long, more of them; auto: eld on the real SID,
+            all on a simulated one.
+        camera: folder of one of ELD's cameras.
+        ratios: leave out captures of others.
+        pairs: a CSV with the columns short,long[,ratio].
+        noise: what is told of it: by profile (else by the file, else estimated); estimated from each frame alone; or
+            known, of a simulated data set.
+        dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures.
+        cache: folder for decoded frames; by default beside the data.
+    """
+
+    root: Path
+    dataset: Literal["auto", "sid", "eld", "pairs"] = "auto"
+    split: Literal["auto", "test", "validation", "train", "all"] = "auto"
+    subset: Literal["auto", "eld", "long", "all"] = "auto"
+    camera: str | None = None
+    ratios: tuple[float, ...] = ()
+    pairs: Path | None = None
+    noise: NoiseSource = "profile"
+    dark_shading: Path | None = None
+    cache: Path | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The layout.
+
+        Raises:
+            ValueError: none that is known, or SID is wanted and it is not.
+        """
+        if self.dataset not in ("auto", "sid"):
+            return self.dataset
+        kind = detect(self.root)
+        if self.dataset == "sid" and not kind.startswith("sid"):
+            raise ValueError(
+                f"{self.root}: not SID, there are no folders Sony/short and Sony/long; it looks like {kind}"
+            )
+        return kind
+
+    @property
+    def simulated(self) -> bool:
+        """Made by `expose simulate`."""
+        return (self.root / MANIFEST).is_file()
+
+    @property
+    def crop(self) -> int | None:
+        """The published centre crop: 512 for SID, none for others."""
+        return PUBLISHED_CROP if self.kind.startswith("sid") else None
+
+    def _part(self) -> tuple[Literal["test", "validation", "train", "all"], Subset | None]:
+        chosen: Subset | None = None if self.subset in ("auto", "all") else self.subset  # type: ignore[assignment]
+        if self.subset == "auto" and self.kind == "sid-sony" and not self.simulated and self.split == "auto":
+            chosen = "eld"
+        if self.split != "auto":
+            return self.split, chosen
+        return ("test" if self.kind.startswith("sid") and chosen is None else "all"), chosen
+
+    def told(self) -> dict[str, Any]:
+        """What every figure has to carry, as plain values."""
+        split, subset = self._part()
+        return {
+            "dataset": f"{self.kind}{', simulated' if self.simulated else ''}",
+            "root": self.root.resolve().name,
+            "split": split,
+            "subset": subset or "all",
+            "camera": self.camera or "all",
+            "noise": self.noise,
+            "dark_shading": "" if self.dark_shading is None else self.dark_shading.name,
+        }
+
+    def open(self, report: Callable[[str], None] = lambda _: None) -> PairDataset:
+        """The pairs, decoded.
+
+        Args:
+            report: is given what people should read.
+
+        Raises:
+            ValueError: there are none, or something that was asked for is not there.
+        """
+        split, subset = self._part()
+        opened = open_dataset(
+            self.root,
+            self.kind,
+            split,
+            "pairs",
+            camera=self.camera,
+            table=self.pairs,
+            cache=self.cache,
+            noise=self.noise,
+            subset=subset,
+            dark_shading=None if self.dark_shading is None else load_dark_shading(self.dark_shading),
+            report=report,
+        )
+        assert isinstance(opened, PairDataset)  # because pairs are wanted
+        return self._within(opened)
+
+    def _within(self, opened: PairDataset) -> PairDataset:
+        if not self.ratios:
+            return opened
+        there = sorted({nominal(pair.ratio) for pair in opened.pairs})
+        wanted = {nominal(ratio) for ratio in self.ratios}
+        if absent := sorted(wanted - set(there)):
+            raise ValueError(f"{self.root}: no pair has ratio {absent[0]}; there are {', '.join(map(str, there))}")
+        return replace(opened, pairs=tuple(pair for pair in opened.pairs if nominal(pair.ratio) in wanted))
+
+
+def score(
+    opened: PairDataset,
+    contenders: Sequence[Contender],
+    protocol: Protocol,
+    results: Results,
+    *,
+    pictures: Sequence[str] = (),
+    failed: Callable[[str, str], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Measure every contender on every pair whose figures are not there yet.
+
+    Args:
+        opened: the pairs.
+        contenders: with names that differ.
+        protocol: how figures are taken.
+        results: are added to, capture by capture.
+        pictures: scenes to keep pictures of, `all`: all.
+        failed: is told of a capture that cannot be measured, and why; the others are done. None: it is an error.
+        tick: is called after each contender and pair.
+    """
+    for contender in contenders:
+        results.admit(contender)
+    for index, pair in enumerate(opened.pairs):
+        file = f"{Path(pair.short.source).parent.name}/{Path(pair.short.source).name}"
+        todo = [contender for contender in contenders if not results.has(contender.name, file)]
+        sample = cropped(opened[index], protocol.crop) if todo else None
+        for contender in contenders:
+            if sample is not None and contender in todo:
+                keep = None
+                if "all" in pictures or pair.scene in pictures:
+                    keep = _Pictures(sample, results.folder / "pictures" / Path(file).stem, contender.name)
+                try:
+                    results.add(list(measure(contender, sample, protocol, file, keep)))
+                except ValueError as error:
+                    if failed is None:
+                        raise
+                    failed(file, str(error))
+            tick()
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Keeps pictures of an answer."""
+
+    sample: Sample
+    folder: Path
+    contender: str
+
+    def __call__(self, answer: Answer, final: Tensor) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = "".join(letter if letter.isalnum() or letter in "-+." else "-" for letter in self.contender)
+        sample, clean = self.sample, self.sample.clean.clamp(0, 1)
+        exposure = brightness(clean)
+        pictures = {
+            "reference": developed(clean, sample.metadata, exposure),
+            stem: developed(final, sample.metadata, exposure),
+            f"{stem}-error": error_map(final, clean),
+        }
+        if answer.mask is not None:
+            pictures[f"{stem}-mask"] = mask_map(answer.mask)
+        for name, pixels in pictures.items():
+            (self.folder / f"{name}.png").write_bytes(png(pixels))
