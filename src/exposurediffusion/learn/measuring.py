@@ -92,14 +92,13 @@ class Record:
             ValueError: a column is missing or no number.
         """
         kinds: dict[str, Callable[[str], Any]] = {"seed": int, "ratio": float, "psnr": float, "ssim": float}
-        maybe = {"iso", "psnr_srgb", "ssim_srgb"}
+        values: dict[str, Any] = {}
         try:
-            values = {
-                f.name: (float(row[f.name]) if row[f.name] else None)
-                if f.name in maybe
-                else kinds.get(f.name, str)(row[f.name])
-                for f in fields(Record)
-            }
+            for name in (f.name for f in fields(Record)):
+                if name in ("iso", "psnr_srgb", "ssim_srgb"):
+                    values[name] = float(row[name]) if row[name] else None
+                else:
+                    values[name] = kinds.get(name, str)(row[name])
         except (KeyError, TypeError) as error:
             raise ValueError(f"no column {error}") from error
         return Record(**values)

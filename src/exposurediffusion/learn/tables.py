@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exposurediffusion.learn.measuring import Figure, Record, summarise
+from exposurediffusion.learn.measuring import Correction, Figure, Record, summarise
 
 MISSING = "-"
 Cell = Figure | str | float | int | None
@@ -61,7 +61,7 @@ def by_correction(records: Sequence[Record], names: Sequence[str], notes: Sequen
     """
     figures = summarise(records)
     ratios = sorted({ratio for _, ratio, _ in figures})
-    corrections = list(dict.fromkeys(correction for _, _, correction in figures))
+    corrections: list[Correction] = list(dict.fromkeys(correction for _, _, correction in figures))
     rows = dict.fromkeys([*names, *(name for name, _, _ in figures)])
     return [
         Table(
