@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from exposurediffusion.models.denoiser import BACKBONES, Conditions, DenoiserConfig, ExposureDenoiser, noise_map
 from exposurediffusion.models.nafnet import ChannelNorm, GlobalPool, NAFNet, pooling_recorded, release_pooling
@@ -54,20 +53,6 @@ def test_parameters_are_as_many_as_published(name: str, count: int) -> None:
     with torch.device("meta"):
         model = ExposureDenoiser(CONFIGS[name])
     assert sum(p.numel() for p in model.parameters()) == count
-
-
-@pytest.mark.parametrize(("name", "published"), [("unet", 55.17e9), ("nafnet1", 1.124e9), ("nafnet2", 15.32e9)])
-def test_multiply_adds_are_as_many_as_published(name: str, published: float) -> None:
-    """The published tool applies transposed kernels at each output site, four times as often as they act; and it counts
-    a little for what is no convolution."""
-    with torch.device("meta"):
-        model = ExposureDenoiser(CONFIGS[name])
-        state, conditions = torch.empty(1, 4, 512, 512), conditions_of(100, 1)
-        with FlopCounterMode(display=False) as counter:
-            model(state, torch.ones(1), conditions)
-    transposed = [m for m in model.modules() if isinstance(m, nn.ConvTranspose2d)]
-    acting = sum(m.weight.numel() * (32 * 2**level) ** 2 for level, m in enumerate(transposed))
-    assert counter.get_total_flops() / 2 + 3 * acting == pytest.approx(published, rel=0.005)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
+from exposurediffusion.learn.paper import TABLE2, TABLE4, TABLE5A, TABLE6, TABLE7A, Figure
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian
@@ -23,7 +24,7 @@ NOISE_MODELS: dict[str, Callable[..., NoiseModel]] = {
     "eld+bias": lambda **options: ELDNoise(**options, colour_bias=True),
 }
 
-Figures = Mapping[int, tuple[float, float]]
+Figures = Mapping[int, Figure]
 """Amplification ratio on SID Sony -> PSNR (dB), SSIM."""
 
 
@@ -65,57 +66,44 @@ NOISE_NAMES = {
     "pmn": "PMN (real pairs, dark shading corrected, shot noise augmented)",
 }
 
-# (noise, backbone) -> tables, then (PSNR, SSIM) at x100, x250, x300: feed-forward, with the method.
-_ROWS: dict[tuple[str, str], tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]] = {
-    ("p+g", "unet"): (
-        ("Table 2", "Table 3", "Table 4", "Table 5a", "Table 7a"),
-        (38.31, 0.884, 34.39, 0.765, 33.37, 0.730),
-        (38.89, 0.902, 36.02, 0.832, 35.00, 0.808),
-    ),
-    ("p+g", "nafnet1"): (
-        ("Table 5a",),
-        (32.37, 0.698, 30.33, 0.594, 29.52, 0.549),
-        (36.74, 0.871, 33.99, 0.817, 33.04, 0.794),
-    ),
-    ("p+g", "nafnet2"): (
-        ("Table 5a",),
-        (39.32, 0.909, 36.57, 0.849, 35.83, 0.835),
-        (39.71, 0.917, 37.58, 0.886, 36.90, 0.877),
-    ),
-    ("eld", "unet"): (
-        ("Table 4", "Table 5a"),
-        (39.27, 0.914, 37.13, 0.883, 36.30, 0.872),
-        (39.37, 0.917, 37.47, 0.889, 36.78, 0.878),
-    ),
-    ("eld", "nafnet1"): (
-        ("Table 5a", "Figure 6"),
-        (35.92, 0.848, 32.34, 0.726, 31.05, 0.668),
-        (36.87, 0.879, 34.07, 0.821, 33.12, 0.800),
-    ),
-    ("eld", "nafnet2"): (
-        ("Table 5a",),
-        (39.52, 0.917, 37.39, 0.884, 36.53, 0.871),
-        (39.75, 0.918, 37.90, 0.889, 37.23, 0.884),
-    ),
-    ("paired", "unet"): (
-        ("Table 4",),
-        (38.60, 0.912, 37.08, 0.886, 36.29, 0.874),
-        (38.98, 0.915, 37.45, 0.895, 36.82, 0.888),
-    ),
-    ("paired", "nafnet1"): ((), (), ()),
-    ("paired", "nafnet2"): ((), (), ()),
-    ("pmn", "unet"): (
-        ("Table 4",),
-        (39.77, 0.919, 37.68, 0.892, 37.01, 0.881),
-        (39.80, 0.920, 37.90, 0.896, 37.27, 0.888),
-    ),
-    ("pmn", "nafnet1"): ((), (), ()),
-    ("pmn", "nafnet2"): ((), (), ()),
+# (noise, backbone) -> where the paper has the row; its figures are those of the first table.
+_ROWS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("p+g", "unet"): ("Table 2", "Table 3", "Table 4", "Table 5a", "Table 7a"),
+    ("p+g", "nafnet1"): ("Table 5a",),
+    ("p+g", "nafnet2"): ("Table 5a",),
+    ("eld", "unet"): ("Table 4", "Table 5a"),
+    ("eld", "nafnet1"): ("Table 5a", "Figure 6"),
+    ("eld", "nafnet2"): ("Table 5a",),
+    ("paired", "unet"): ("Table 4",),
+    ("paired", "nafnet1"): (),
+    ("paired", "nafnet2"): (),
+    ("pmn", "unet"): ("Table 4",),
+    ("pmn", "nafnet1"): (),
+    ("pmn", "nafnet2"): (),
+}
+_IN_TABLES = {  # our name -> the paper's
+    "p+g": "P+G",
+    "eld": "ELD",
+    "paired": "Paired data",
+    "pmn": "PMN",
+    "nafnet1": "NAFNet-1",
+    "nafnet2": "NAFNet-2",
+    "unet": "UNet",
 }
 
 
-def _figures(numbers: tuple[float, ...]) -> Figures:
-    return {ratio: (numbers[2 * i], numbers[2 * i + 1]) for i, ratio in enumerate((100, 250, 300)) if numbers}
+def _figures(noise: str, backbone: str, exposure: bool) -> Figures:
+    """What the first table of a row says on SID Sony."""
+    method = "w/ Ours" if exposure else "Baseline"
+    match _ROWS[noise, backbone]:
+        case ["Table 2", *_]:
+            return TABLE2.by_ratio("Ours" if exposure else "P+G")
+        case ["Table 4", *_]:
+            return TABLE4.by_ratio(_IN_TABLES[noise], method)
+        case ["Table 5a", *_]:
+            return TABLE5A.by_ratio(_IN_TABLES[noise], _IN_TABLES[backbone], method)
+        case _:
+            return {}
 
 
 def _denoiser(backbone: str, exposure: bool) -> DenoiserConfig:
@@ -129,11 +117,10 @@ def _row(noise: str, backbone: str, mode: Literal["feedforward", "exposure"]) ->
     if not exposure:  # the released baselines
         capture, objective = replace(capture, ratio=(100.0, 300.0)), ObjectiveRecipe(steps=0, branch=0.0)
         sampling = replace(PUBLISHED, steps=0)
-    tables, plain, method = _ROWS[noise, backbone]
     recipe = Recipe(capture=capture, objective=objective, denoiser=_denoiser(backbone, exposure), sampling=sampling)
     how = "with the method" if exposure else "feed-forward"
     about = f"{backbone} under {NOISE_NAMES[noise]}, {how}"
-    return Preset(recipe, about, tables, _figures(method if exposure else plain))
+    return Preset(recipe, about, _ROWS[noise, backbone], _figures(noise, backbone, exposure))
 
 
 def _rows() -> dict[str, Preset]:
@@ -195,28 +182,22 @@ def _others(rows: Mapping[str, Preset]) -> dict[str, Preset]:
             n2n,
             "unet trained on two noisy captures of each scene",
             ("Table 2", "Table 3"),
-            _figures((37.42, 0.853, 33.48, 0.725, 32.37, 0.686)),
+            TABLE2.by_ratio("N2N"),
         )
     }
-    for mode, figures in (
-        ("feedforward", {250: (37.37, 0.8741), 300: (36.31, 0.8512)}),
-        ("exposure", {250: (37.73, 0.8846), 300: (36.83, 0.8650)}),
-    ):
+    for mode, method in (("feedforward", "Baseline"), ("exposure", "Ours")):
         base = rows[f"pmn-nafnet2-{mode}"]
         capture = replace(base.recipe.capture, ratio=(100.0, 100.0))
         found[f"pmn-nafnet2-{mode}-x100"] = _varied(
-            base, "trained at x100 only", ("Table 6",), figures, capture=capture
+            base, "trained at x100 only", ("Table 6",), TABLE6.by_ratio(method), capture=capture
         )
-    for size, figures in (
-        ("large", (33.47, 0.851, 31.98, 0.823, 31.39, 0.807)),
-        ("small", (25.13, 0.539, 24.79, 0.529, 22.65, 0.527)),
-    ):
+    for size, model in (("large", "Diffusion-based-1"), ("small", "Diffusion-based-2")):
         base = rows["p+g-unet-feedforward"]
         recipe = replace(  # 10,000 epochs of 161 scenes, batches of 64
             base.recipe, diffusion=DIFFUSION_SIZES[size], iterations=25_156, batch=64, patch=128
         )
         about = f"conditional diffusion, {size}, under {NOISE_NAMES['p+g']}"
-        found[f"p+g-diffusion-{size}"] = Preset(recipe, about, ("Table 7a",), _figures(figures))
+        found[f"p+g-diffusion-{size}"] = Preset(recipe, about, ("Table 7a",), TABLE7A.by_ratio(model))
     return found
 
 
