@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from exposurediffusion.baselines.classical import denoise_anscombe_bm3d, denoise_bm3d, plane_deviation
 from exposurediffusion.learn.evaluation import psnr
+from exposurediffusion.physics.estimation import estimate_noise
+from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import NoiseParameters
-from tests.statistics import BOUND
+from exposurediffusion.physics.sensor import RawFrame, Sensor
+from tests.statistics import BOUND, variance_z
 
 
 def scene(side: int = 24) -> Tensor:
@@ -88,6 +93,70 @@ def test_anscombe_keeps_the_brightness_of_the_dark(generator: torch.Generator) -
     error = float(plane_deviation(clean, 100.0, noise)) / 96
     assert abs(float(stable.mean() - clean.mean())) < BOUND * error
     assert electron / 4 > 2 * BOUND * error  # the twin, the algebraic inverse, lacks a quarter of an electron
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, float]]:
+    """The planes and deviations that BM3D is given; here it leaves them as they are."""
+    calls: list[tuple[np.ndarray, float]] = []
+
+    def denoise(plane: np.ndarray, deviation: float) -> np.ndarray:
+        calls.append((plane, deviation))
+        return plane
+
+    library = ModuleType("bm3d")
+    library.bm3d = denoise
+    monkeypatch.setitem(sys.modules, "bm3d", library)
+    return calls
+
+
+@pytest.mark.parametrize(("gain", "read"), [(2.0, 20.0), (5.0, 5.0), (0.5, 0.1)])
+def test_anscombe_gives_bm3d_noise_of_the_deviation_that_it_tells(
+    gain: float, read: float, given: list[tuple[np.ndarray, float]], generator: torch.Generator
+) -> None:
+    """One, in each plane, whatever its light and whichever noise rules."""
+    noise = NoiseParameters.gaussian(gain, read)
+    electron = gain * 100 / noise.saturation  # at reference brightness
+    clean = (torch.tensor([60.0, 300.0]) * electron)[:, None, None].expand(2, 128, 128)
+    capture = dark_capture(clean, 100.0, noise, generator)
+    told = denoise_anscombe_bm3d(capture, 100.0, noise)
+    assert [deviation for _, deviation in given] == [1.0, 1.0]
+    for plane, _ in given:
+        assert abs(variance_z(plane, 1.0)) < BOUND
+    torch.testing.assert_close(told - told.mean(), capture - capture.mean(), rtol=0, atol=0.2 * float(capture.std()))
+    mistaken = NoiseParameters.gaussian(2 * gain, 2 * read)  # twin: another camera
+    denoise_anscombe_bm3d(capture, 100.0, mistaken)
+    for plane, _ in given[2:]:
+        assert abs(variance_z(plane, 1.0)) > BOUND
+
+
+def test_bm3d_gets_the_planes_one_by_one(given: list[tuple[np.ndarray, float]], generator: torch.Generator) -> None:
+    capture = torch.rand(4, 20, 24, generator=generator)
+    assert torch.equal(denoise_bm3d(capture, torch.tensor([0.1, 0.2, 0.3, 0.4])), capture)
+    for (plane, deviation), image, level in zip(given, capture, (0.1, 0.2, 0.3, 0.4), strict=True):
+        np.testing.assert_array_equal(plane, image)
+        assert deviation == pytest.approx(level)
+
+
+def test_noise_estimated_from_the_frame_serves_nearly_as_well_as_known(generator: torch.Generator) -> None:
+    pytest.importorskip("bm3d")
+    sensor, ratio, known = Sensor.uniform(CFA("RGGB"), 512, 512 + 15583), 50.0, NoiseParameters.gaussian(3.0, 6.0)
+    light = torch.linspace(0.05, 0.9, 192).expand(192, 192) * (0.6 + 0.4 * (torch.arange(192)[:, None] // 32 % 2))
+    clean = torch.stack([0.5 * light, light, 0.4 * light, light])
+    planes = dark_capture(clean, ratio, known, generator) / ratio
+    frame = RawFrame(np.zeros((384, 384), np.uint16), sensor).with_planes(planes)
+    estimated = estimate_noise(frame)
+    capture, part = ratio * frame.planes, (slice(1, 2), slice(12, 52), slice(72, 112))
+    for baseline in (
+        lambda noise: denoise_anscombe_bm3d(capture[part], ratio, noise),
+        lambda noise: denoise_bm3d(capture[part], plane_deviation(capture[part], ratio, noise)),
+    ):
+        with_known, with_estimated = (psnr(baseline(noise).clamp(0, 1), clean[part]) for noise in (known, estimated))
+        assert with_estimated > with_known - 0.3
+        assert with_estimated > psnr(capture[part].clamp(0, 1), clean[part]) + 5
+        # twin: a camera of four times the noise
+        wrong = NoiseParameters.gaussian(16 * float(known.gain), 4 * float(known.read))
+        assert psnr(baseline(wrong).clamp(0, 1), clean[part]) < with_known - 0.3
 
 
 def test_deviation_of_a_plane(generator: torch.Generator) -> None:
