@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from exposurediffusion.learn.paper import TABLE2, TABLE3, TABLE5B, TABLE7B, TABLES, Figure
+from exposurediffusion.learn.paper import TABLE2, TABLE3, TABLE5B, TABLE7B, TABLES, PaperFigure
 from exposurediffusion.learn.presets import PRESETS
 
 PRINTED = {
@@ -130,6 +130,7 @@ def test_tables_are_whole(table) -> None:
     for row in table.rows:
         assert len(row) == len(table.heads)
         assert table.get(row, table.columns[0]) == table.cells[row, table.columns[0]]
+    assert str(TABLES["Table 2"].cells[("Ours",), "x300"]) == "35.00 / 0.808"
     assert table.get(("x1000", "UNet"), "Baseline") is None
 
 
@@ -148,7 +149,7 @@ def test_costs_are_as_printed() -> None:
 
 def test_figures_over_the_ratios() -> None:
     assert TABLE2.by_ratio("Ours") == {100: (38.89, 0.902), 250: (36.02, 0.832), 300: (35.00, 0.808)}
-    assert TABLE3.by_ratio("NikonD850", "N2N") == {100: Figure(40.47, 0.848), 200: Figure(37.98, 0.820)}
+    assert TABLE3.by_ratio("NikonD850", "N2N") == {100: PaperFigure(40.47, 0.848), 200: PaperFigure(37.98, 0.820)}
     with pytest.raises(ValueError, match="Table 3 has several figures of N2N at x100"):
         TABLE3.by_ratio("N2N")
     with pytest.raises(ValueError, match="Table 2 has no figures of PMN"):

@@ -14,11 +14,14 @@ from typing import NamedTuple
 from exposurediffusion.learn.cost import Cost
 
 
-class Figure(NamedTuple):
+class PaperFigure(NamedTuple):
     """What a table says of one model on one task: PSNR in dB, SSIM."""
 
     psnr: float
     ssim: float
+
+    def __str__(self) -> str:
+        return f"{self.psnr:.2f} / {self.ssim:.3f}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class PaperTable:
     name: str
     caption: str
     heads: tuple[str, ...]
-    cells: Mapping[tuple[tuple[str, ...], str], Figure]
+    cells: Mapping[tuple[tuple[str, ...], str], PaperFigure]
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
@@ -47,17 +50,17 @@ class PaperTable:
         """Names of the columns with figures."""
         return tuple(dict.fromkeys(column for _, column in self.cells))
 
-    def get(self, row: tuple[str, ...], column: str) -> Figure | None:
+    def get(self, row: tuple[str, ...], column: str) -> PaperFigure | None:
         """A cell, None where the paper has none."""
         return self.cells.get((row, column))
 
-    def by_ratio(self, *names: str) -> dict[int, Figure]:
+    def by_ratio(self, *names: str) -> dict[int, PaperFigure]:
         """Amplification ratio -> figure, of the cells whose row and column have all these names.
 
         Raises:
             ValueError: no such cell, or several of one ratio.
         """
-        found: dict[int, Figure] = {}
+        found: dict[int, PaperFigure] = {}
         for (row, column), figure in self.cells.items():
             labels = {*row, column}
             if labels.issuperset(names):
@@ -79,7 +82,7 @@ def _table(
 ) -> PaperTable:
     """PSNR and SSIM alternate along a row."""
     cells = {
-        (row, column): Figure(*figure)
+        (row, column): PaperFigure(*figure)
         for row, numbers in rows.items()
         for column, figure in zip(columns, zip(numbers[::2], numbers[1::2], strict=True), strict=True)
     }

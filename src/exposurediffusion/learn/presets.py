@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
-from exposurediffusion.learn.paper import TABLE2, TABLE4, TABLE5A, TABLE6, TABLE7A, Figure
+from exposurediffusion.learn.paper import TABLE2, TABLE4, TABLE5A, TABLE6, TABLE7A, PaperFigure
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian
@@ -24,7 +24,7 @@ NOISE_MODELS: dict[str, Callable[..., NoiseModel]] = {
     "eld+bias": lambda **options: ELDNoise(**options, colour_bias=True),
 }
 
-Figures = Mapping[int, Figure]
+Figures = Mapping[int, PaperFigure]
 """Amplification ratio on SID Sony -> PSNR (dB), SSIM."""
 
 
