@@ -16,6 +16,7 @@ from exposurediffusion.apps.console import Summary, UsageError, complain, reason
 from exposurediffusion.apps.enhance import check_ratio, find_device
 from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
+from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
@@ -115,6 +116,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "convert": commands.convert,
     "train": train.command_for([]),
     "evaluate": evaluate,
+    "reproduce": reproduce,
 }
 
 

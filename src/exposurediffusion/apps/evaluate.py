@@ -18,7 +18,7 @@ from exposurediffusion.learn.measuring import Correction, Protocol, summarise
 from exposurediffusion.learn.results import Results, for_json, write_text
 from exposurediffusion.learn.scoring import Selection, score
 from exposurediffusion.learn.tables import by_correction
-from exposurediffusion.learn.weights import TrainedDenoiser, load_any, weights_name
+from exposurediffusion.learn.weights import TrainedDenoiser, load_any, weights_digest, weights_name
 
 _Flag = tyro.conf.FlagCreatePairsOff[bool]
 _Flat = tyro.conf.arg(name="")
@@ -143,16 +143,16 @@ def _networks(
     """
     found: list[Contender] = []
     for name in weights:
-        model, label = load_any(name, device), weights_name(name)
+        model, called = load_any(name, device), (weights_name(name), weights_digest(name))
         if isinstance(model, TrainedDenoiser):
             base = replace(model.card.sampling, **sampling)
             counts = steps or (base.steps,)
             if bad := [count for count in counts if not 0 <= count <= 100]:
                 raise ValueError(f"--steps lie between 0 and 100, got {bad[0]}")
-            found += [Network(model, replace(base, steps=count), label) for count in counts]
+            found += [Network(model, replace(base, steps=count), *called) for count in counts]
         else:
             counts = steps or (model.config.steps,)
-            found += [Diffusion(model, len(model.config.times(count)), label) for count in counts]
+            found += [Diffusion(model, len(model.config.times(count)), *called) for count in counts]
     names = [contender.name for contender in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two weights are called {twice[0]!r}: rename a file or its folder")

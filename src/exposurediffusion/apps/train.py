@@ -6,7 +6,6 @@ import json as jsonlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,15 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.apps.console import UsageError, note, progress
-from exposurediffusion.data.darks import load_dark_shading
-from exposurediffusion.data.datasets import PairDataset
-from exposurediffusion.data.layouts import detect
-from exposurediffusion.data.opening import open_dataset
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.journal import read_log
 from exposurediffusion.learn.presets import PRESETS, Preset, find_preset
 from exposurediffusion.learn.recipe import Recipe
-from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.learn.sources import Source
 
 _Flag = tyro.conf.FlagCreatePairsOff[bool]
 _Flat = tyro.conf.arg(name="")
@@ -94,56 +89,12 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             raise UsageError("--data DIR and -o RUN are needed")
         if not data.is_dir():
             raise UsageError(f"{data}: no such folder")
-        want = _want(recipe, data, dataset)
-        options: dict[str, Any] = {
-            "want": want,
-            "table": pairs,
-            "cache": cache,
-            "seed": recipe.seed,
-            "cfa": CFA("RGGB" if recipe.planes == 4 else "XTRANS"),
-            "level": recipe.capture.level,
-            "on_problem": on_problem,
-            "report": note,
-        }
-        if dark_shading is not None:
-            if want == "clean":
-                raise UsageError("--dark-shading is taken off the captures of pairs, and this recipe makes its own")
-            options["dark_shading"] = load_dark_shading(dark_shading)
-        patches = open_dataset(data, dataset, "train", **options)
-        if isinstance(patches, PairDataset):
-            patches = _within(patches, recipe.capture.ratio, data)
-        options["want"] = "clean" if want == "clean" else "pairs"  # bursts have no truth
-        if validation is None:
-            unseen = open_dataset(data, dataset, "validation", **options)
-        else:  # the table names pairs to train on
-            unseen = open_dataset(validation, "auto", "all", **{**options, "table": None})
+        source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
+        patches, unseen = source.open(recipe, note)
         provenance = {"preset": preset, "data": data.name}
         return _run(found, preset, recipe, patches, unseen, output, execution, provenance, initial)
 
     return train
-
-
-def _want(recipe: Recipe, data: Path, dataset: Kind) -> Literal["clean", "pairs", "bursts"]:
-    """What of a data set the recipe trains on; Noise2Noise takes real captures where a data set has several of one."""
-    if recipe.capture.supervision == "paired":
-        return "pairs"
-    kind = detect(data) if dataset == "auto" else dataset
-    return "bursts" if recipe.capture.supervision == "noise2noise" and kind.startswith("sid") else "clean"
-
-
-def _within(patches: PairDataset, ratio: tuple[float, float], data: Path) -> PairDataset:
-    """The pairs whose ratios the recipe trains on: Table 6 is of x100 alone."""
-    low, high = ratio
-    kept = tuple(pair for pair in patches.pairs if 0.98 * low <= pair.ratio <= 1.02 * high)  # EXIF rounds its times
-    if not kept:
-        there = sorted({round(pair.ratio) for pair in patches.pairs})
-        raise ValueError(
-            f"{data}: no pair has a ratio from {low:g} to {high:g}, its pairs have {', '.join(map(str, there[:5]))}: "
-            "widen --capture.ratio"
-        )
-    if len(kept) < len(patches.pairs):
-        note(f"{data}: {len(kept)} of {len(patches.pairs)} pairs have a ratio from {low:g} to {high:g}; they are used")
-    return replace(patches, pairs=kept)
 
 
 def _named_preset(arguments: list[str]) -> str | None:

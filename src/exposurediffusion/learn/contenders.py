@@ -114,12 +114,14 @@ class Network:
         model: from `learn.weights.load`, on its device.
         sampling: how it is run.
         weights: what the weights are called.
+        digest: of their file: weights that were trained anew are others.
         label: name in tables; empty: made of the weights and the steps.
     """
 
     model: TrainedDenoiser
     sampling: Sampling
     weights: str
+    digest: str = ""
     label: str = ""
 
     @property
@@ -140,7 +142,7 @@ class Network:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
-        return {"method": "exposure", "weights": self.weights, **self.sampling.to_dict()}
+        return {"method": "exposure", "weights": self.weights, "digest": self.digest, **self.sampling.to_dict()}
 
     def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
         """Expose on from the capture.
@@ -183,13 +185,13 @@ class Diffusion:
     Attributes:
         model: from `learn.weights.load_diffusion`, on its device.
         steps: of DDIM, each one evaluation.
-        weights: what the weights are called.
-        label: name in tables; empty: made of the weights and the steps.
+        weights, digest, label: see `Network`.
     """
 
     model: TrainedDiffusion
     steps: int
     weights: str
+    digest: str = ""
     label: str = ""
     iterates: bool = field(default=False, init=False)  # the oracle corrects an exposure; this is none
     random: bool = field(default=True, init=False)
@@ -202,7 +204,7 @@ class Diffusion:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and steps."""
-        return {"method": "ddim", "weights": self.weights, "steps": self.steps}
+        return {"method": "ddim", "weights": self.weights, "digest": self.digest, "steps": self.steps}
 
     def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
         """Denoise from pure noise, the capture beside it."""

@@ -78,6 +78,10 @@ class Results:
         """Whether a capture's figures are there already."""
         return (contender, file) in self._there
 
+    def of(self, contender: str) -> list[Record]:
+        """All records of a contender."""
+        return [record for record in self.records if record.contender == contender]
+
     def add(self, records: Sequence[Record]) -> None:
         """Keep the figures of a capture."""
         self.records += records

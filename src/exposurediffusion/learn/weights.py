@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -152,6 +153,12 @@ def weights_name(name_or_file: str | Path) -> str:
     """What weights are called in tables: a run's by its folder, others by their file."""
     path = Path(name_or_file)
     return path.absolute().parent.name if path.stem in ("weights", "checkpoint") else path.stem
+
+
+def weights_digest(name_or_file: str | Path) -> str:
+    """The first 12 digits of the SHA-256 of a weights file."""
+    with _path_of(name_or_file) as path:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 _Model = TypeVar("_Model", TrainedDenoiser, TrainedDiffusion)

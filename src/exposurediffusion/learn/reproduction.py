@@ -1,0 +1,173 @@
+"""The runs that a table of the paper needs: found in a folder of weights, or trained, and measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exposurediffusion.baselines.ddim import ConditionalDiffusion
+from exposurediffusion.data.datasets import PairDataset
+from exposurediffusion.learn.budgets import Budget, run_name
+from exposurediffusion.learn.contenders import Contender, Diffusion, Network
+from exposurediffusion.learn.execution import Execution
+from exposurediffusion.learn.measuring import Correction, Figure, Protocol, Record, summarise
+from exposurediffusion.learn.presets import find_preset
+from exposurediffusion.learn.results import Results
+from exposurediffusion.learn.scoring import Selection, score
+from exposurediffusion.learn.sources import Source
+from exposurediffusion.learn.weights import TrainedDenoiser, TrainedDiffusion, load_any, weights_digest
+from exposurediffusion.models.denoiser import ExposureDenoiser
+
+Figures = Mapping[tuple[int, Correction], Figure]
+"""Nominal ratio and correction -> what was measured."""
+Tick = Callable[[str, int, int], None]
+"""`tick(what, done, of)`."""
+
+
+@dataclass
+class Laboratory:
+    """Measures runs by their presets, and remembers what was missing.
+
+    Attributes:
+        selection: the data that is measured on; the same root is trained on.
+        weights: folder of runs, `PRESET[+compute][+seedN]/weights.safetensors`.
+        output: where figures are kept, so that nothing is measured twice.
+        protocol: how figures are taken.
+        budget: of runs that are trained here.
+        seeds: runs of each preset, from seed 0 on, as far as there are some.
+        training: train what is missing.
+        device: of networks.
+        dark_shading: a map or a folder of dark frames, for the rows of PMN; None: they go without.
+        report, tick: are told what is done.
+    """
+
+    selection: Selection
+    weights: Path
+    output: Path
+    protocol: Protocol
+    budget: Budget
+    seeds: int = 1
+    training: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dark_shading: Path | None = None
+    report: Callable[[str], None] = lambda _: None
+    tick: Tick = lambda what, done, of: None
+    missing: list[str] = field(default_factory=list)
+    _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict)
+
+    def model(self, preset: str, matched: bool = False, seed: int = 0) -> TrainedDenoiser | TrainedDiffusion | None:
+        """The weights of a run; None, and noted as missing, if there are none and none are trained."""
+        path = self._path(preset, matched, seed)
+        return None if path is None else load_any(path, self.device)
+
+    def full_size(self, preset: str) -> ExposureDenoiser | ConditionalDiffusion:
+        """The untrained network of a preset, as large as in the paper."""
+        recipe = find_preset(preset).recipe
+        model = (
+            ExposureDenoiser(recipe.denoiser) if recipe.diffusion is None else ConditionalDiffusion(recipe.diffusion)
+        )
+        return model.to(self.device)
+
+    def _path(self, preset: str, matched: bool, seed: int) -> Path | None:
+        name = run_name(preset, matched, seed)
+        path = self.weights / name / "weights.safetensors"
+        if path.is_file():
+            return path
+        if self.training:
+            return self._train(preset, matched, seed, name)
+        if seed == 0 and name not in self.missing:  # further seeds are a bonus
+            self.missing.append(name)
+        return None
+
+    def _train(self, preset: str, matched: bool, seed: int, name: str) -> Path:
+        from exposurediffusion.learn.trainer import train  # brings in accelerate, which measuring does not want
+
+        recipe = self.budget.recipe(find_preset(preset), matched, seed)
+        self.report(f"training {name}: {recipe.iterations:,} iterations")
+        source = Source(self.selection.root, dark_shading=self._shading(preset), cache=self.selection.cache)
+        patches, unseen = source.open(recipe, self.report)
+        return train(
+            recipe,
+            patches,
+            self.weights / name,
+            validation=unseen,
+            execution=Execution(validate_every=0),
+            provenance={"preset": preset, "data": self.selection.root.resolve().name},
+            tick=lambda iteration, loss: self.tick(name, iteration, recipe.iterations),
+        )
+
+    def _shading(self, preset: str) -> Path | None:
+        return self.dark_shading if preset.startswith("pmn") else None
+
+    def run(
+        self,
+        preset: str,
+        matched: bool = False,
+        *,
+        selection: Selection | None = None,
+        steps: int | None = None,
+        **sampling: Any,
+    ) -> Figures:
+        """Figures of a run, over its seeds; none where weights are missing.
+
+        Args:
+            preset, matched: which run, see `budgets.run_name`.
+            selection: other data.
+            steps: simulated exposures, or steps of DDIM; None: what the weights were made for.
+            sampling: other fields of `Sampling` to override.
+        """
+        chosen = replace(selection or self.selection, dark_shading=self._shading(preset))
+        records: list[Record] = []
+        for seed in range(self.seeds):
+            if (path := self._path(preset, matched, seed)) is None:
+                continue
+            contender = self.contender(path, steps, sampling)
+            records += [replace(record, seed=seed, contender="") for record in self.measured(contender, chosen)]
+        return {(ratio, correction): figure for (_, ratio, correction), figure in summarise(records).items()}
+
+    def contender(self, path: Path, steps: int | None, sampling: Mapping[str, Any]) -> Contender:
+        """Weights as something that can be measured, named by all that makes it different."""
+        model, name, digest = load_any(path, self.device), path.parent.name, weights_digest(path)
+        if isinstance(model, TrainedDiffusion):
+            return Diffusion(model, model.config.steps if steps is None else steps, name, digest)
+        changed = dict(sampling) if steps is None else {**sampling, "steps": steps}
+        chosen = replace(model.card.sampling, **changed)
+        others = "".join(f", {key} {value}" for key, value in sampling.items())
+        return Network(model, chosen, name, digest, f"{name}, T = {chosen.steps}{others}")
+
+    def baseline(self, contender: Contender, selection: Selection | None = None) -> Figures:
+        """Figures of something that needs no weights."""
+        records = self.measured(contender, selection or self.selection)
+        return {(ratio, correction): figure for (_, ratio, correction), figure in summarise(records).items()}
+
+    def measured(self, contender: Contender, selection: Selection) -> list[Record]:
+        """The records of a contender; what is on disk is not measured again."""
+        opened, results = self.opened(selection)
+        done, total = 0, len(opened.pairs)
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            self.tick(contender.name, done, total)
+
+        score(opened, [contender], self.protocol, results, tick=tick)
+        return results.of(contender.name)
+
+    def opened(self, selection: Selection) -> tuple[PairDataset, Results]:
+        """The pairs of a selection and the figures taken on them, opened once."""
+        if selection not in self._opened:
+            told = selection.told()
+            parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
+            folder = self.output / "-".join(part for part in parts if part)
+            results = Results(folder, {"data": told, **self.protocol.to_dict()})
+            self._opened[selection] = (selection.open(self.report), results)
+        return self._opened[selection]
+
+    def told(self) -> str:
+        """What has to be read with every figure."""
+        told = {**self.selection.told(), **self.protocol.to_dict(), "seeds": self.seeds}
+        return "; ".join(f"{name} {value}" for name, value in told.items() if value not in ("", "all", None))
