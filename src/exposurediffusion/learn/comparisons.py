@@ -205,7 +205,7 @@ def _by_correction(
     rows: Callable[[Correction], list[list[Cell]]],
     notes: Sequence[str] = (),
 ) -> list[Table]:
-    chosen = [correction for correction in ORDER if correction in lab.protocol.corrections]
+    chosen: list[Correction] = [correction for correction in ORDER if correction in lab.protocol.corrections]
     told = [
         f"PSNR in dB / SSIM. Measured: {lab.told()}.",
         "The paper's figures are of SID or ELD, correction oracle; what was not measured is a dash.",

@@ -32,8 +32,7 @@ def side_by_side(*columns: Float[Tensor, "n c h w"]) -> np.ndarray:
         shown = [colours(image) for image in images]
         reference = shown[-1]
         balance = reference[1].mean() / reference.mean(dim=(1, 2)).clamp(min=1e-6)
-        balanced = balance[:, None, None] * reference
-        bright = BRIGHT / float(torch.quantile(balanced, QUANTILE).clamp(min=1e-6))
+        bright = BRIGHT / max(_bright_end(balance[:, None, None] * reference), 1e-6)
         row = torch.cat([balance[:, None, None] * colour * bright for colour in shown], dim=2)
         rows.append(encode_srgb(row.permute(1, 2, 0).numpy()))
     return np.rint(255 * np.concatenate(rows)).astype(np.uint8)
@@ -41,9 +40,11 @@ def side_by_side(*columns: Float[Tensor, "n c h w"]) -> np.ndarray:
 
 def brightness(reference: Float[Tensor, "c h w"]) -> float:
     """EV by which pictures of a scene are brightened, told by its reference."""
-    values = colours(reference).flatten()
-    step = max(1, len(values) // 1_000_000)  # as many as `torch.quantile` takes, and more than needed
-    return log2(BRIGHT / max(float(torch.quantile(values[::step], QUANTILE)), 1e-3))
+    return log2(BRIGHT / max(_bright_end(colours(reference)), 1e-3))
+
+
+def _bright_end(image: Tensor) -> float:
+    return float(np.quantile(image.numpy(), QUANTILE))  # torch.quantile takes 16 million values at most
 
 
 def developed(planes: Float[Tensor, "c h w"], metadata: Metadata | None, exposure: float) -> np.ndarray:
