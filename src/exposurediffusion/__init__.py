@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exposurediffusion.apps.enhance import EnhancePlan, enhance
+    from exposurediffusion.apps.enhance import EnhancePlan, enhance, enhance_with_spread
     from exposurediffusion.data.dng import write_dng
     from exposurediffusion.data.raw import RawError, read_raw
     from exposurediffusion.data.render import render
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from exposurediffusion.process.sampling import Sampling
 
 _MODULES = {
-    "apps.enhance": ("EnhancePlan", "enhance"),
+    "apps.enhance": ("EnhancePlan", "enhance", "enhance_with_spread"),
     "data.dng": ("write_dng",),
     "data.raw": ("RawError", "read_raw"),
     "data.render": ("render",),

@@ -4,16 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.apps.conftest import capture
 
 from exposurediffusion.apps.cli import COMMANDS, main
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.raw import read_raw
+from exposurediffusion.learn.weights import save_weights
+from exposurediffusion.process.steps import StepRule
 
 
 @pytest.fixture
@@ -110,6 +114,9 @@ def test_a_folder_without_raws(run, tmp_path):
         ["--steps", "-1"],
         ["--strength", "2"],
         ["--tile", "3"],
+        ["--samples", "0"],
+        ["--samples", "3", "--steps", "0"],
+        ["--samples", "3", "--increment", "mean"],
         ["--camera", "Kodak Brownie"],
         ["-o", "picture.bmp"],
         ["--format", "png", "-o", "x.dng"],
@@ -146,6 +153,70 @@ def test_an_output_is_not_overwritten_unasked_and_never_the_input(run, dark_dng,
     assert target.read_bytes() == b"precious"
     assert run("enhance", dark_dng, "-o", target, "--ratio", 50, "--overwrite")[0] == 0
     assert run("enhance", dark_dng, "-o", dark_dng, "--overwrite")[0] == 1
+
+
+def test_samples_leave_a_spread_beside_the_output(run, dark_dng, tmp_path):
+    target, spread = tmp_path / "x.png", tmp_path / "x-spread.tif"
+    arguments = ("enhance", dark_dng, "-o", target, "--ratio", 50, "--samples", 3, "--json")
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    result = json.loads(out)["results"][0]
+    assert (result["samples"], result["steps"], result["spread"]) == (3, 1, str(spread))
+    first = tifffile.imread(spread)
+    assert first.dtype == np.float32
+    assert first.shape == read_raw(dark_dng).shape
+    assert first.max() > 0
+    with Image.open(spread) as image:  # another reader agrees
+        assert image.mode == "F"
+        assert np.array_equal(np.asarray(image), first)
+    target.unlink()
+    code, _, err = run(*arguments)  # the spread alone is in the way
+    assert code == 1
+    assert is_one_line(err, "x-spread.tif", "--overwrite")
+    assert not target.exists()
+    assert run(*arguments, "--overwrite")[0] == 0
+    assert np.array_equal(tifffile.imread(spread), first)
+    assert run(*arguments, "--overwrite", "--seed", 9)[0] == 0
+    assert not np.array_equal(tifffile.imread(spread), first)
+    assert not leftovers(tmp_path)
+
+
+def test_a_spread_is_not_written_over_a_result(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("x", "x-spread"):
+        write_dng(tmp_path / "in" / f"{name}.dng", capture())
+    options = ("--format", "tiff", "--ratio", 50, "--samples", 2, "--overwrite")
+    code, _, err = run("enhance", tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert code == 1
+    assert is_one_line(err, "x-spread.dng", "overwrite the result of")
+    assert tifffile.imread(tmp_path / "out" / "x-spread.tif").ndim == 2
+
+
+def test_one_sample_leaves_no_spread(run, dark_dng, tmp_path):
+    code, out, _ = run("enhance", dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, "--json")
+    assert code == 0
+    assert "spread" not in json.loads(out)["results"][0]
+    assert os.listdir(tmp_path) == ["x.dng"]
+
+
+def test_steps_are_chosen_by_the_rule_of_the_weights_and_told(run, dark_dng, tiny_model, tmp_path):
+    weights = tmp_path / "ruled.safetensors"
+    save_weights(weights, tiny_model, replace(tiny_model.card, rule=StepRule((0.001, 0.5), (4, 2, 3))))
+
+    def steps(*options):
+        arguments = ("enhance", dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, "--overwrite", "--weights", weights)
+        code, out, err = run(*arguments, *options, weights=False)
+        assert code == 0, err
+        return out
+
+    result = json.loads(steps("--json"))["results"][0]
+    assert result["steps"] == 2
+    assert 0.001 < result["noise_level"] < 0.5
+    assert "T = 2," in steps()
+    assert "T = 2," in steps("--steps", "auto", "--transition", "markov")  # what the weights do anyway
+    assert "T = 0," in steps("--steps", "0")
+    assert "T = 1," in steps("--transition", "restart")  # the rule does not hold: the weights' own number
+    assert "T = 2, 3 samples," in steps("--samples", "3")
 
 
 def test_two_inputs_of_one_name_do_not_overwrite_each_other(run, tmp_path):

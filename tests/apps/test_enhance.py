@@ -5,12 +5,14 @@ import pytest
 import torch
 from tests.apps.conftest import capture, scene
 
-from exposurediffusion.apps.enhance import auto_ratio, enhance, plan, run_plan
+from exposurediffusion.apps.enhance import enhance, enhance_with_spread, run_plan, tile_count
+from exposurediffusion.apps.planning import auto_ratio, plan
 from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser
 from exposurediffusion.models.denoiser import Estimate
-from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.mosaic import CFA, pack, unpack
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.process.steps import StepRule
 
 
 class Truth(TrainedDenoiser):
@@ -115,3 +117,124 @@ def test_xtrans_weights_refuse_a_bayer_frame(tiny_model):
     card = replace(tiny_model.card, denoiser=replace(tiny_model.card.denoiser, planes=9))
     with pytest.raises(ValueError, match="X-Trans"):
         plan(capture(), TrainedDenoiser(card), ratio=50.0)
+
+
+# ------------------------------------------------------------------------------------------------------- the rule for T
+
+
+def ruled(tiny_model, rule: StepRule | None) -> TrainedDenoiser:
+    """The same network with another card."""
+    model = TrainedDenoiser(replace(tiny_model.card, rule=rule))
+    model.load_state_dict(tiny_model.state_dict())
+    return model.eval().requires_grad_(False)
+
+
+def test_the_rule_chooses_by_the_noise_of_the_frame(tiny_model):
+    level = plan(capture(), tiny_model, ratio=50.0).noise_level
+    assert 0.001 < level < 0.2
+    for counts, edge in (((0, 3), 0.9), ((3, 0), 1.1)):
+        model = ruled(tiny_model, StepRule((edge * level,), counts))
+        assert plan(capture(), model, ratio=50.0).sampling == replace(tiny_model.card.sampling, steps=3)
+    doubled = plan(capture(), ruled(tiny_model, StepRule((1.5 * level,), (1, 0))), ratio=100.0)
+    assert doubled.noise_level > 1.5 * level  # amplification makes noise
+    assert doubled.sampling.steps == 0
+
+
+@pytest.mark.parametrize("name", ["RGGB", "GBRG", "XTRANS"])
+def test_the_noise_level_is_that_of_the_frame_whatever_its_array(tiny_model, name):
+    decided = plan(capture(name), tiny_model, ratio=50.0)
+    a = 50 / decided.noise.saturation
+    signal = scene(64, 80).clamp(max=1).mean()
+    expected = float((decided.noise.gain * a * signal + decided.noise.read_variance * a**2).sqrt())
+    assert decided.noise_level == pytest.approx(expected, rel=0.02)
+    assert plan(capture(name), tiny_model, ratio=50.0, tile=16).noise_level == decided.noise_level
+
+
+def test_what_the_user_says_wins_over_the_rule(tiny_model):
+    model = ruled(tiny_model, StepRule(counts=(3,)))
+    assert plan(capture(), model, ratio=50.0, steps=0).sampling.steps == 0
+    assert plan(capture(), model, ratio=50.0).sampling.steps == 3
+    own = Sampling(steps=2, transition="restart")  # the rule was not fitted for that
+    assert plan(capture(), model, ratio=50.0, sampling=own).sampling == own
+
+
+def test_without_a_rule_the_weights_own_steps_are_taken(tiny_model):
+    assert plan(capture(), ruled(tiny_model, None), ratio=50.0).sampling == tiny_model.card.sampling
+
+
+# ------------------------------------------------------------------------------------------------- spread of samples
+
+
+def samples_of(tiny_model, count: int, **options) -> list[torch.Tensor]:
+    """Single sampled exposures of the seeds that `samples` uses, as planes."""
+    sampling = replace(tiny_model.card.sampling, increment="sampled")
+    options = {"ratio": 50.0, "precision": "fp32", "sampling": sampling, **options}
+    return [enhance(capture(), tiny_model, seed=4 + n, **options).planes for n in range(count)]
+
+
+def test_two_samples_are_the_runs_of_two_seeds(tiny_model):
+    first, second = samples_of(tiny_model, 2)
+    assert not torch.equal(first, second)
+    result, spread = enhance_with_spread(capture(), tiny_model, 2, ratio=50.0, seed=4, precision="fp32")
+    torch.testing.assert_close(result.planes, (first + second) / 2, atol=1e-6, rtol=1e-4)
+    planes = pack(torch.from_numpy(spread), result.sensor.cfa)
+    torch.testing.assert_close(planes, (first - second).abs() / 2**0.5, atol=1e-6, rtol=1e-3)
+    assert spread.dtype == "float32"
+    assert spread.shape == result.shape
+
+
+def test_a_spread_has_the_scale_of_the_output(tiny_model):
+    options = {"ratio": 50.0, "seed": 4, "precision": "fp32"}
+    _, reference = enhance_with_spread(capture(), tiny_model, 3, exposure="reference", **options)
+    _, dark = enhance_with_spread(capture(), tiny_model, 3, exposure="capture", **options)
+    _, blend = enhance_with_spread(capture(), tiny_model, 3, strength=0.25, **options)
+    plain = reference[:30]  # above the lamp
+    assert plain.max() > 0
+    assert dark[:30] == pytest.approx(plain / 50, rel=1e-4)
+    assert blend == pytest.approx(reference / 4, rel=1e-4)
+
+
+def test_highlights_of_the_capture_have_no_spread(tiny_model):
+    class Bright(TrainedDenoiser):
+        def forward(self, state, exposure, conditions):
+            """Follows its state, so that samples differ everywhere."""
+            return Estimate(state.clamp(0, 1) * 0.999)
+
+    model = Bright(tiny_model.card).eval()
+    _, spread = enhance_with_spread(capture(), model, 4, ratio=50.0, exposure="capture")
+    lamp = unpack((scene(64, 80) > 1).float(), CFA("RGGB")).bool().numpy()
+    assert spread[lamp].max() == 0
+    assert spread[~lamp].mean() > 0
+
+
+@pytest.mark.parametrize("name", ["RGGB", "GBRG", "XTRANS"])
+def test_a_spread_depends_on_the_seed_and_not_on_tiles(tiny_model, name):
+    def run(**options):
+        values = {"ratio": 50.0, "steps": 2, "precision": "fp32", **options}
+        return enhance_with_spread(capture(name), tiny_model, 3, **values)[1]
+
+    whole = run()
+    assert whole.max() > 1e-5
+    assert (run() == whole).all()
+    assert run(tile=16) == pytest.approx(whole, abs=1e-5)
+    assert abs(run(seed=1) - whole).max() > 1e-5
+
+
+def test_samples_need_steps_and_sampled_increments(tiny_model):
+    with pytest.raises(ValueError, match="4 samples of T = 0 are all alike"):
+        plan(capture(), tiny_model, ratio=50.0, steps=0, samples=4)
+    with pytest.raises(ValueError, match="the increment has to be sampled"):
+        plan(capture(), tiny_model, ratio=50.0, sampling=Sampling(), samples=4)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        plan(capture(), tiny_model, ratio=50.0, samples=0)
+    with pytest.raises(ValueError, match="two samples at least, got 1"):
+        enhance_with_spread(capture(), tiny_model, 1, ratio=50.0)
+    decided = plan(capture(), ruled(tiny_model, StepRule(counts=(0,))), ratio=50.0, samples=4)
+    assert (decided.sampling.steps, decided.sampling.increment) == (1, "sampled")
+
+
+def test_samples_share_their_first_evaluation(tiny_model):
+    decided = plan(capture(), tiny_model, ratio=50.0, samples=5, steps=2)
+    ticks: list[int] = []
+    run_plan(capture(), tiny_model, decided, tick=lambda: ticks.append(1))
+    assert len(ticks) == tile_count(capture(), tiny_model, decided) == 1 + 5 * 2

@@ -26,9 +26,11 @@ from exposurediffusion.learn.weights import (
     load,
     load_diffusion,
     save_weights,
+    store_rule,
 )
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.process.steps import StepRule
 
 CONFIG = DenoiserConfig("unet", {"width": 4, "depth": 1}, origin=True, noise_map=True)
 CARD = ModelCard(
@@ -283,6 +285,59 @@ def test_pretrained_weights_are_small_and_load(name: str, generator: torch.Gener
 def test_default_is_what_load_gives_without_a_name() -> None:
     assert "default" in PRETRAINED
     assert load().card == load("default").card
+
+
+# ------------------------------------------------------------------------------------------------ the rule for T
+
+RULE = StepRule((0.01, 0.2), (0, 2, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_rule_is_stored_beside_untouched_tensors(dtype: torch.dtype, model: ExposureDenoiser, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_weights(path, model, CARD, dtype)
+    with safe_open(path, framework="pt") as file:
+        before = {name: file.get_tensor(name) for name in model.state_dict()}
+    store_rule(path, RULE)
+    assert load(path).card == replace(CARD, rule=RULE)
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in before.items():
+            assert file.get_tensor(name).dtype == dtype
+            assert torch.equal(file.get_tensor(name).view(torch.uint8), tensor.view(torch.uint8))
+    store_rule(path, None)
+    assert load(path).card == CARD
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_without_a_rule_the_cards_own_steps_are_taken() -> None:
+    assert "rule" not in json.loads(CARD.to_json())  # older programs read the files of newer ones without a rule
+    assert CARD.rule is None
+    assert CARD.steps(0.5) == CARD.sampling.steps == 3
+    assert [replace(CARD, rule=RULE).steps(level) for level in (0.001, 0.1, 0.5)] == [0, 2, 1]
+
+
+@pytest.mark.parametrize("rule", [{"levels": [0.1]}, {"levels": [2, 1], "counts": [1, 2, 3]}, 3, "two"])
+def test_a_broken_rule_is_refused(rule: Any) -> None:
+    text = json.dumps({**json.loads(CARD.to_json()), "rule": rule})
+    with pytest.raises(ValueError, match=r".+"):
+        ModelCard.from_json(text)
+
+
+def test_a_rule_needs_weights_of_ours(diffusion: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.safetensors").write_text("nothing")
+    with pytest.raises(ValueError, match=r"other\.safetensors: not a safetensors file"):
+        store_rule(tmp_path / "other.safetensors", RULE)
+    before = diffusion.read_bytes()
+    with pytest.raises(ValueError, match=r"diffusion\.safetensors: a diffusion model simulates no exposures"):
+        store_rule(diffusion, RULE)
+    assert diffusion.read_bytes() == before
+
+
+def test_the_embedded_weights_bring_a_rule() -> None:
+    rule = load().card.rule
+    assert rule is not None
+    assert set(rule.counts) <= {0, 1, 2}
+    assert rule.steps(0.001) < 2  # it is cheaper
 
 
 # -------------------------------------------------------------------------------------------------- diffusion models

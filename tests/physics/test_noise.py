@@ -17,6 +17,7 @@ from exposurediffusion.physics.noise import (
     ELDNoise,
     NoiseModel,
     PoissonGaussian,
+    noise_level,
     row_offsets,
     simulate_capture,
     stack_parameters,
@@ -272,3 +273,32 @@ def test_the_ends_of_the_uniform_generator_give_no_outlier(shape: float, monkeyp
     low, high = tukey_lambda(torch.tensor([shape]), (1, 2))[0].tolist()
     assert stats.tukeylambda(shape).ppf(2**-26) <= low <= stats.tukeylambda(shape).ppf(2**-24)
     assert stats.tukeylambda(shape).ppf(1 - 2**-23) <= high <= stats.tukeylambda(shape).ppf(1 - 2**-26)
+
+
+@pytest.mark.parametrize("planes", [4, 9])
+@pytest.mark.parametrize("ratio", [3.0, 100.0])
+def test_the_noise_level_is_the_deviation_of_the_noise(planes: int, ratio: float) -> None:
+    noise = NoiseParameters(2 * ONE, 3 * ONE, ONE)
+    clean = torch.rand((1, planes, 1, 1), generator=torch.Generator().manual_seed(1)).expand(1, planes, 192, 192) * 0.5
+    capture = simulate_capture(clean.contiguous(), ratio * ONE, noise, torch.Generator().manual_seed(2))
+    said = float(noise_level(capture, ratio * ONE, noise))
+    error = (capture - clean).double() / said
+    assert abs(variance_z(error, 1.0)) < BOUND
+    louder = float(noise_level(capture, ratio * ONE, replace(noise, gain=4 * ONE)))  # twin: twice the gain
+    assert abs(variance_z(error * said / louder, 1.0)) > BOUND
+
+
+def test_noise_around_black_and_highlights_do_not_count_as_light() -> None:
+    read = NoiseParameters(2 * ONE, 5 * ONE, 0 * ONE, quantisation=0.0)
+    dark = simulate_capture(torch.zeros(1, 4, 192, 192), RATIO, read, torch.Generator().manual_seed(3))
+    assert float(noise_level(dark, RATIO, read)) == pytest.approx(5 * 100 / 15583, rel=0.02)
+    white, lamp = torch.ones(1, 4, 8, 8), torch.full((1, 4, 8, 8), 40.0)
+    assert torch.equal(noise_level(white, RATIO, read), noise_level(lamp, RATIO, read))
+
+
+def test_each_image_has_its_noise_level() -> None:
+    first, second = calibrated_cameras()["SonyA7S2"].at_iso(800), calibrated_cameras()["NikonD850"].at_iso(3200)
+    images = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(4))
+    both = noise_level(images, torch.tensor([100.0, 30.0]), stack_parameters([first, second]))
+    single = [noise_level(images[:1], 100 * ONE, first), noise_level(images[1:], 30 * ONE, second)]
+    torch.testing.assert_close(both, torch.cat(single))

@@ -13,13 +13,15 @@ import tyro
 
 from exposurediffusion.apps import commands, train
 from exposurediffusion.apps.console import Summary, UsageError, complain, reason
-from exposurediffusion.apps.enhance import check_ratio, find_device
+from exposurediffusion.apps.enhance import find_device
 from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
 from exposurediffusion.apps.reproduce import reproduce
+from exposurediffusion.apps.planning import check_ratio, check_samples
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
+from exposurediffusion.process.sampling import Sampling
 
 _Positional = tyro.conf.Positional
 _Output = tyro.conf.arg(aliases=["-o"], metavar="FILE|DIR")
@@ -44,6 +46,7 @@ def enhance(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     tile: int | Literal["auto"] = "auto",
     seed: int = 0,
+    samples: int = 1,
     overwrite: _Flag = False,
     json: _Flag = False,
     debug: _Flag = False,
@@ -56,7 +59,9 @@ def enhance(
         inputs: raw files, or folders of them.
         output: file or folder; without it beside each input, as NAME-enhanced.
         ratio: amplification, 1.5 to 1000; auto: from the histogram, at most 300.
-        steps: simulated exposures; the network runs once more than that. auto: what the weights were made for.
+        steps: simulated exposures; the network runs once more than that. auto: by the frame's noise level and the rule
+            that the weights bring along, as long as schedule, transition and increment are theirs; without a rule what
+            they were made for.
         schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
         transition: markov exposes on from the newest state, restart from the capture; auto: of the weights.
         increment: mean, or sampled with shot noise; auto: of the weights.
@@ -71,6 +76,9 @@ def enhance(
         precision: of the network; auto: bf16 where the device is good at it.
         tile: side of a tile in packed pixels; auto: by memory. It does not change the result.
         seed: of sampled increments.
+        samples: how many sampled exposures to average (the network runs 1 + samples x steps times); from 2 on their
+            spread, the standard deviation at each site, is written beside the output as NAME-spread.tif (32-bit float,
+            1 = white of the output).
         overwrite: replace results that exist.
         json: print the summary as JSON.
         debug: show tracebacks.
@@ -89,13 +97,22 @@ def enhance(
             raise UsageError(f"--strength lies between 0 and 1, got {strength:g}")
         if tile != "auto" and tile < 16:
             raise UsageError(f"--tile is at least 16, got {tile}")
+        check_samples(samples, steps, increment)
         named = {"schedule": schedule, "transition": transition, "increment": increment}
-        sampling = replace(model.card.sampling, **{name: value for name, value in named.items() if value != "auto"})
+        sampling = _sampling(model.card.sampling, {name: v for name, v in named.items() if v != "auto"}, samples)
         target = find_device(device)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
-    options = EnhanceOptions(ratio, steps, sampling, profile, exposure, strength, tile, precision, seed)
+    options = EnhanceOptions(ratio, steps, sampling, profile, exposure, strength, tile, precision, seed, samples)
     enhance_files(jobs, model.to(target), options, overwrite, debug, summary)
     return summary.finish()
+
+
+def _sampling(made_for: Sampling, named: dict[str, str], samples: int) -> Sampling | None:
+    """What the user asked for; None: nothing but what the weights were made for, which leaves T to their rule."""
+    asked = Sampling.from_dict({**made_for.to_dict(), **named})
+    if asked == made_for:
+        return None
+    return replace(asked, increment="sampled") if samples > 1 else asked
 
 
 @contextmanager

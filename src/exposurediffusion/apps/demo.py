@@ -12,7 +12,8 @@ from PIL import Image
 from skimage import data
 
 from exposurediffusion.apps.console import Summary, progress
-from exposurediffusion.apps.enhance import best_device, check_ratio, plan, run_plan, tile_count
+from exposurediffusion.apps.enhance import best_device, plan, run_plan, tile_count
+from exposurediffusion.apps.planning import check_ratio
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.files import atomic
 from exposurediffusion.data.images import srgb_to_linear

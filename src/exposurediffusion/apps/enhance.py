@@ -4,142 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from math import isfinite, log2
-from typing import Any, Literal
+from math import log2
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.apps.planning import RATIO_RANGE, EnhancePlan, amplified, plan
 from exposurediffusion.apps.tiling import TiledDenoiser
-from exposurediffusion.learn.execution import is_good_at_bfloat16
 from exposurediffusion.learn.weights import TrainedDenoiser
 from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
-from exposurediffusion.physics.estimation import black_offset, noise_of
-from exposurediffusion.physics.profile import CameraProfile, NoiseParameters
+from exposurediffusion.physics.mosaic import unpack
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
-from exposurediffusion.process.exposure import ExposureStep
-from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.process.exposure import Denoise, ExposureStep
+from exposurediffusion.process.sampling import SharedBeginning
+from exposurediffusion.process.spread import mean_and_spread
 
-RATIO_RANGE = (1.5, 1000.0)
-AUTO_RATIO_MAX = 300.0  # the largest amplification of SID, and of our training
-KEY = 0.12  # mean green that the automatic ratio aims at
 BRACKET = 8.0  # highlights are denoised once more at an amplification this much smaller
 SHOULDER = (0.85, 0.98)  # an estimate between these hands over to the next darker source
-
-
-@dataclass(frozen=True)
-class EnhancePlan:
-    """Everything decided before the network runs; global to the frame, whatever the tiles.
-
-    Attributes:
-        ratio: amplification.
-        noise: parameters of the capture; `noise.source` says where they come from.
-        sampling: steps, schedule, transition, increment, clamp.
-        exposure: of the output: `reference`, brightened by the ratio; or `capture`, the clean image at the exposure of
-            the capture, highlights kept.
-        strength: 1 the estimate, 0 the capture, between a blend.
-        black_offset: DN by which the masked pixels differ from the black level said by the file, or None.
-        tile: side in packed pixels, None: automatic.
-        autocast: compute in bfloat16.
-        seed: of sampled increments.
-    """
-
-    ratio: float
-    noise: NoiseParameters
-    sampling: Sampling
-    exposure: Literal["capture", "reference"] = "reference"
-    strength: float = 1.0
-    black_offset: float | None = None
-    tile: int | None = None
-    autocast: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength lies between 0 and 1, got {self.strength:g}")
-        if self.tile is not None and self.tile < 16:
-            raise ValueError(f"a tile has at least 16 packed pixels a side, got {self.tile}")
-
-
-def check_ratio(ratio: float) -> None:
-    """Raise a ValueError for an amplification outside `RATIO_RANGE`."""
-    low, high = RATIO_RANGE
-    if not (isfinite(ratio) and low <= ratio <= high):
-        raise ValueError(f"the ratio lies between {low:g} and {high:g}, got {ratio:g}")
-
-
-def plan(
-    frame: RawFrame,
-    model: TrainedDenoiser,
-    *,
-    ratio: float | Literal["auto"] = "auto",
-    steps: int | Literal["auto"] = "auto",
-    sampling: Sampling | None = None,
-    camera: CameraProfile | None = None,
-    noise: NoiseParameters | None = None,
-    exposure: Literal["capture", "reference"] = "reference",
-    strength: float = 1.0,
-    tile: int | Literal["auto"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    seed: int = 0,
-) -> EnhancePlan:
-    """Decide how a frame is to be enhanced.
-
-    Args:
-        frame: the capture.
-        model: from `load`.
-        ratio: amplification, 1.5 to 1000; auto: from the frame's histogram, at most 300.
-        steps: simulated exposures; auto: what the weights were made for.
-        sampling: schedule, transition and increment; None: what the weights were made for.
-        camera: noise profile; None: found from the metadata.
-        noise: parameters, if they are known better; None: profile, DNG NoiseProfile, or estimated from the frame.
-        exposure, strength, seed: see `EnhancePlan`.
-        tile: side in packed pixels.
-        precision: of the network; auto: bfloat16 where the device is good at it.
-
-    Raises:
-        ValueError: an argument is out of its range, or the frame's colour filter array is not that of the weights.
-    """
-    if model.config.planes > frame.sensor.cfa.planes:
-        raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
-    sampling = sampling or model.card.sampling
-    return EnhancePlan(
-        ratio=auto_ratio(frame) if ratio == "auto" else ratio,
-        noise=noise or noise_of(frame, camera),
-        sampling=sampling if steps == "auto" else replace(sampling, steps=steps),
-        exposure=exposure,
-        strength=strength,
-        black_offset=black_offset(frame),
-        tile=None if tile == "auto" else tile,
-        autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),
-        seed=seed,
-    )
-
-
-def auto_ratio(frame: RawFrame) -> float:
-    """The amplification that brings the mean of the greens, clipped at white, to `KEY`; within [1.5, 300]."""
-    step = max(1, int((frame.mosaic.size / 4e6) ** 0.5)) * frame.sensor.cfa.period
-    rows, columns = (slice(0, n // frame.sensor.cfa.period * frame.sensor.cfa.period) for n in frame.shape)
-    period = frame.sensor.cfa.period
-    blocks = frame.mosaic[rows, columns].reshape(frame.shape[0] // period, period, -1, period)
-    sample = blocks[:: step // period, :, :: step // period].transpose(0, 2, 1, 3).reshape(-1, period, period)
-    values = torch.cat(
-        [
-            (torch.from_numpy(sample[:, i // period, i % period].astype("float32")) - black)
-            / (frame.sensor.white_level - black)
-            for i, black in enumerate(frame.sensor.black_level)
-            if frame.sensor.cfa.pattern()[i] == "G"
-        ]
-    )
-    low, high = RATIO_RANGE[0], AUTO_RATIO_MAX
-    for _ in range(30):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if float((values * middle).clamp(max=1).mean()) < KEY else (low, middle)
-    return round((low * high) ** 0.5, 3)
 
 
 def best_device() -> torch.device:
@@ -172,42 +57,65 @@ def tile_count(frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan) ->
     """Tiles of all evaluations, for a progress bar (highlights not counted)."""
     shape = tuple(-(-n // frame.sensor.cfa.stride) for n in frame.shape)
     tiled = TiledDenoiser(_network(frame, model), _conditions(decided, decided.ratio, None), decided.tile)
-    return len(tiled.tiles((shape[0], shape[1]))) * (decided.sampling.steps + 1)
+    return len(tiled.tiles((shape[0], shape[1]))) * (1 + decided.samples * decided.sampling.steps)
 
 
 def run_plan(
     frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
 ) -> RawFrame:
     """Carry a plan out; see `enhance`. `tick` is called after each tile."""
-    clamp = decided.sampling.clamp
+    return run_with_spread(frame, model, decided, tick)[0]
+
+
+def run_with_spread(
+    frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
+) -> tuple[RawFrame, np.ndarray | None]:
+    """Carry a plan out, and give the spread of its samples too (None: there is but one); see `enhance_with_spread`."""
     with torch.inference_mode():
-        capture = _amplified(frame, decided)
-        if clamp is not None:
-            capture.clamp_(*clamp)
-        network, conditions = _network(frame, model), _conditions(decided, decided.ratio, capture)
-        tiled = TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
-        generator = torch.Generator().manual_seed(decided.seed)
-        electrons = electrons_per_unit(conditions.ratio, conditions.gain, conditions.saturation)
-        steps = decided.sampling.run(tiled, capture, conditions.ratio, electrons, generator=generator)
-        estimate = _last_estimate(steps).clamp_(0, 1)
-        del capture, conditions, tiled, steps  # a large frame's planes are a quarter of a gigabyte each
+        network = _network(frame, model)
+        estimate, spread = _exposed(frame, network, decided, tick)  # a large frame's planes are a quarter of a gigabyte
         if decided.exposure == "capture":
-            estimate = _with_highlights(estimate, frame, network, decided)
+            clipped = _shoulder(estimate)
+            estimate = _with_highlights(estimate, clipped, frame, network, decided)
+            if spread is not None:
+                spread *= 1 - clipped  # what comes from elsewhere is the same for all samples
         if decided.strength < 1:
-            estimate = torch.lerp(_amplified(frame, decided), estimate, decided.strength)
+            estimate = torch.lerp(_capture(frame, decided), estimate, decided.strength)
         if decided.exposure == "capture":
             estimate /= decided.ratio
+        if spread is not None:
+            spread *= decided.strength / (decided.ratio if decided.exposure == "capture" else 1)
     brightened = log2(decided.ratio) if decided.exposure == "capture" else 0.0
     exposure = frame.metadata.baseline_exposure + brightened
-    return frame.with_planes(estimate[0], baseline_exposure=exposure)
+    result = frame.with_planes(estimate[0], baseline_exposure=exposure)
+    if spread is None:
+        return result, None
+    return result, unpack(spread[0], frame.sensor.cfa, frame.shape).numpy()
 
 
-def _amplified(frame: RawFrame, decided: EnhancePlan) -> Float[Tensor, "1 c h w"]:
-    """The capture at reference brightness, its black put right."""
-    capture = frame.planes[None]
-    if decided.black_offset is not None:
-        capture -= decided.black_offset / frame.sensor.saturation
-    return capture.mul_(decided.ratio)
+def _exposed(
+    frame: RawFrame, network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]
+) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None]:
+    """The estimate at reference brightness, in [0, 1]: of one exposure, or the mean of several and their spread."""
+    capture = _capture(frame, decided)
+    if decided.sampling.clamp is not None:
+        capture.clamp_(*decided.sampling.clamp)
+    conditions = _conditions(decided, decided.ratio, capture)
+    denoise = TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
+    electrons = electrons_per_unit(conditions.ratio, conditions.gain, conditions.saturation)
+
+    def estimate(denoise: Denoise, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return _last_estimate(decided.sampling.run(denoise, capture, conditions.ratio, electrons, generator=generator))
+
+    if decided.samples == 1:
+        return estimate(denoise, decided.seed).clamp_(0, 1), None
+    shared = SharedBeginning(denoise)
+    return mean_and_spread(estimate(shared, decided.seed + n).clamp_(0, 1) for n in range(decided.samples))
+
+
+def _capture(frame: RawFrame, decided: EnhancePlan) -> Float[Tensor, "1 c h w"]:
+    return amplified(frame, decided.ratio, decided.black_offset)
 
 
 def _last_estimate(steps: Iterator[ExposureStep]) -> Float[Tensor, "1 c h w"]:
@@ -221,6 +129,7 @@ def _conditions(decided: EnhancePlan, ratio: float, origin: Tensor | None) -> Co
 
 def _with_highlights(
     estimate: Float[Tensor, "1 c h w"],
+    clipped: Float[Tensor, "1 1 h w"],
     frame: RawFrame,
     network: ExposureDenoiser | BayerOnXTrans,
     decided: EnhancePlan,
@@ -230,11 +139,10 @@ def _with_highlights(
     Just above white the capture is still noisy, so a second estimate, of an exposure `BRACKET` times darker, leads over
     to the capture itself, which is nearly free of noise where that one ends.
     """
-    clipped = _shoulder(estimate)
     if not bool((clipped > 0).any()):
         return estimate
     factor = min(BRACKET, decided.ratio / RATIO_RANGE[0])
-    darker = _amplified(frame, decided).div_(factor)
+    darker = _capture(frame, decided).div_(factor)
     limited = darker if decided.sampling.clamp is None else darker.clamp(*decided.sampling.clamp)
     conditions = _conditions(decided, decided.ratio / factor, limited)
     bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
@@ -256,10 +164,34 @@ def enhance(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> RawFrame
     Args:
         frame: from `read_raw`.
         model: from `load`.
-        options: of `plan`: ratio, steps, sampling, camera, noise, exposure, strength, tile, precision, seed.
+        options: of `plan`: ratio, steps, sampling, camera, noise, exposure, strength, tile, precision, seed, samples.
 
     Returns:
         The frame with clean values (float32 DN); at reference exposure, or at the capture's with
         `metadata.baseline_exposure` telling viewers by how much to brighten it.
     """
     return run_plan(frame, model, plan(frame, model, **options))
+
+
+def enhance_with_spread(
+    frame: RawFrame, model: TrainedDenoiser, samples: int = 8, **options: Any
+) -> tuple[RawFrame, np.ndarray]:
+    """`enhance` by several sampled exposures, and what they leave open.
+
+    Args:
+        frame, model, options: of `enhance`.
+        samples: exposures, at least 2; the network runs 1 + samples x T times.
+
+    Returns:
+        The frame with the mean of the estimates; and their standard deviation at each site, (rows, columns) float32, in
+        units of the frame's white at its exposure. It is 0 where highlights come from the capture. It tells the places
+        that the simulated photons decide, not the whole error: the capture's own noise is the same for all samples.
+
+    Raises:
+        ValueError: fewer than 2 samples, or as `plan`.
+    """
+    if samples < 2:
+        raise ValueError(f"a spread is that of two samples at least, got {samples}")
+    result, spread = run_with_spread(frame, model, plan(frame, model, samples=samples, **options))
+    assert spread is not None  # two samples have one
+    return result, spread

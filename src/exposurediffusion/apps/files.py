@@ -8,8 +8,9 @@ from time import perf_counter
 from typing import Literal
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
-from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
+from exposurediffusion.apps.enhance import EnhancePlan, plan, run_with_spread, tile_count
 from exposurediffusion.data.dng import write_dng
+from exposurediffusion.data.images import write_map
 from exposurediffusion.data.raw import find_raws, read_raw
 from exposurediffusion.data.render import render
 from exposurediffusion.learn.weights import TrainedDenoiser
@@ -37,6 +38,7 @@ class EnhanceOptions:
     tile: int | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
+    samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Job:
     source: Path
     target: Path
     format: Format
+
+    def outputs(self, samples: int) -> list[Path]:
+        """The files that it writes: the result, and beside it the spread of several samples."""
+        spread = self.target.with_name(f"{self.target.stem}-spread.tif")
+        return [self.target, spread] if samples > 1 else [self.target]
 
 
 def find_jobs(inputs: tuple[Path, ...], output: Path | None, format: Format | None, summary: Summary) -> list[Job]:
@@ -100,12 +107,13 @@ def enhance_files(
     taken: dict[Path, Path] = {}
     for number, job in enumerate(jobs, 1):
         try:
-            if job.target in taken:
-                raise ValueError(
-                    f"{job.source}: it would overwrite the result of {taken[job.target]}: enhance it alone"
-                )
-            _enhance_file(job, model, options, overwrite, f"{number}/{len(jobs)} {job.source.name}", summary)
-            taken[job.target] = job.source
+            outputs = job.outputs(options.samples)
+            for path in outputs:
+                if path in taken:
+                    raise ValueError(f"{job.source}: it would overwrite the result of {taken[path]}: enhance it alone")
+                _check_free(path, job.source, overwrite)
+            _enhance_file(job, model, options, f"{number}/{len(jobs)} {job.source.name}", summary)
+            taken.update(dict.fromkeys(outputs, job.source))
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             if debug:
                 raise
@@ -115,12 +123,14 @@ def enhance_files(
             summary.fail(text, input=str(job.source))
 
 
-def _enhance_file(
-    job: Job, model: TrainedDenoiser, options: EnhanceOptions, overwrite: bool, label: str, summary: Summary
-) -> None:
-    if job.target.exists() and (job.target.samefile(job.source) or not overwrite):
-        advice = "it is the input" if job.target.samefile(job.source) else "use --overwrite to replace it"
-        raise ValueError(f"{job.target} exists already: {advice}")
+def _check_free(path: Path, source: Path, overwrite: bool) -> None:
+    """Raise a ValueError where a file is in the way."""
+    if path.exists() and (path.samefile(source) or not overwrite):
+        advice = "it is the input" if path.samefile(source) else "use --overwrite to replace it"
+        raise ValueError(f"{path} exists already: {advice}")
+
+
+def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, label: str, summary: Summary) -> None:
     started = perf_counter()
     frame = read_raw(job.source)
     exposure = options.exposure
@@ -130,24 +140,30 @@ def _enhance_file(
     note(describe(job.source, frame, decided))
     job.target.parent.mkdir(parents=True, exist_ok=True)
     with progress(label, tile_count(frame, model, decided)) as bar:
-        result = run_plan(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+        result, spread = run_with_spread(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+    outputs = job.outputs(decided.samples)
+    if spread is not None:
+        write_map(outputs[-1], spread)
     if job.format == "dng":
         write_dng(job.target, result)
     else:
         render(result).save(job.target)
     seconds = perf_counter() - started
+    many = f" {decided.samples} samples," if spread is not None else ""
     summary.add(
-        f"{job.target}  x{decided.ratio:g}, T = {decided.sampling.steps}, {seconds:.1f} s",
+        f"{job.target}  x{decided.ratio:g}, T = {decided.sampling.steps},{many} {seconds:.1f} s",
         input=str(job.source),
         output=str(job.target),
         ratio=decided.ratio,
         steps=decided.sampling.steps,
+        noise_level=decided.noise_level,
         exposure=exposure,
         gain=float(decided.noise.gain),
         read_noise=float(decided.noise.read_variance) ** 0.5,
         noise_source=decided.noise.source,
         black_offset=decided.black_offset,
         seconds=round(seconds, 2),
+        **({} if spread is None else {"samples": decided.samples, "spread": str(outputs[-1])}),
     )
 
 

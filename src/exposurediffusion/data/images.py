@@ -1,4 +1,4 @@
-"""Clean pictures in: scene-linear or photographs, as linear RGB."""
+"""Clean pictures in: scene-linear or photographs, as linear RGB. Maps of numbers out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
+
+from exposurediffusion.data.files import SOFTWARE_NAME, atomic
 
 IMAGE_EXTENSIONS = (".hdr", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
 
@@ -50,6 +52,21 @@ def read_linear(path: Path) -> np.ndarray:
     if np.issubdtype(pixels.dtype, np.floating):
         return np.nan_to_num(pixels.astype(np.float32), posinf=65504.0).clip(min=0)
     return srgb_to_linear(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+
+
+def write_map(path: Path, values: np.ndarray) -> None:
+    """Write one number for each site as a 32-bit floating-point TIFF, whole or not at all.
+
+    Args:
+        path: ends in .tif.
+        values: (rows, columns).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    values = values.astype(np.float32, copy=False)
+    with atomic(path) as stream:
+        tifffile.imwrite(stream, values, photometric="minisblack", software=SOFTWARE_NAME, metadata=None)
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from exposurediffusion.baselines.ddim import ConditionalDiffusion, DiffusionConf
 from exposurediffusion.data.files import atomic
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.process.steps import StepRule
 
 FORMAT = "exposurediffusion/1"
 PRETRAINED: dict[str, str] = {"default": "default.safetensors"}
@@ -35,17 +36,25 @@ class ModelCard:
         sampling: how it wants to be run unless the user says otherwise.
         name: for people.
         training: provenance, e.g. preset, seed, iterations, data.
+        rule: number of steps by noise level, for this very way of sampling; None: always `sampling.steps`.
     """
 
     denoiser: DenoiserConfig | DiffusionConfig
     sampling: Sampling = Sampling()
     name: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    rule: StepRule | None = None
+
+    def steps(self, level: float) -> int:
+        """T for a capture with this noise level."""
+        return self.sampling.steps if self.rule is None else self.rule.steps(level)
 
     def to_json(self) -> str:
         """As JSON text."""
         kind = "denoiser" if isinstance(self.denoiser, DenoiserConfig) else "diffusion"
         content = {kind: self.denoiser.to_dict(), "sampling": self.sampling.to_dict()}
+        if self.rule is not None:
+            content["rule"] = self.rule.to_dict()
         return json.dumps({**content, "name": self.name, "training": self.training}, sort_keys=True)
 
     @staticmethod
@@ -63,7 +72,9 @@ class ModelCard:
                 )
             else:
                 denoiser = DenoiserConfig(**content["denoiser"])
-            return ModelCard(denoiser, Sampling.from_dict(content["sampling"]), content["name"], content["training"])
+            rule = None if content.get("rule") is None else StepRule.from_dict(content["rule"])
+            sampling = Sampling.from_dict(content["sampling"])
+            return ModelCard(denoiser, sampling, content["name"], content["training"], rule)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"the header does not describe a model ({error})") from error
 
@@ -100,9 +111,26 @@ def save_weights(
         dtype: of the stored parameters; bfloat16 or float16 halve the file.
     """
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    _write(path, tensors, card)
+
+
+def store_rule(path: Path, rule: StepRule | None) -> None:
+    """Put a rule for the number of steps into the header of a weights file; its tensors stay as they are, bit for bit.
+
+    Raises:
+        ValueError: not a weights file of ours, or a diffusion model, whose steps are another matter.
+    """
+    card, tensors = _read(path)
+    if isinstance(card.denoiser, DiffusionConfig):
+        raise ValueError(f"{path}: a diffusion model simulates no exposures")
+    _write(path, tensors, replace(card, rule=rule))
+
+
+def _write(path: Path, tensors: dict[str, Tensor], card: ModelCard) -> None:
+    content = save(tensors, metadata={"format": FORMAT, "card": card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as stream:
-        stream.write(save(tensors, metadata={"format": FORMAT, "card": card.to_json()}))
+        stream.write(content)
 
 
 def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu") -> TrainedDenoiser:

@@ -192,3 +192,16 @@ def stack_parameters(items: list[NoiseParameters]) -> NoiseParameters:
     }
     rest = {f.name: getattr(first, f.name) for f in fields(first) if f.name not in joined}
     return NoiseParameters(**joined, **rest)
+
+
+def noise_level(
+    capture: Float[Tensor, "b c h w"], ratio: Float[Tensor, "b"], noise: NoiseParameters
+) -> Float[Tensor, "b"]:
+    """Root mean square of the noise of a capture at reference brightness, where 1 is white; one number an image.
+
+    `sqrt(K a x + s^2 a^2)` with a = ratio / saturation, s^2 the light-free variance and x the mean of the capture, in
+    which what is above white counts as white, and what is below black as it is: noise around black is no light.
+    """
+    scale = ratio / noise.saturation
+    signal = capture.clamp(max=1).mean(dim=(1, 2, 3)).clamp(min=0)
+    return torch.sqrt(noise.gain * scale * signal + noise.read_variance * scale**2)

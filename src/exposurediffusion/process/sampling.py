@@ -93,3 +93,26 @@ class Sampling:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass
+class SharedBeginning:
+    """A denoiser for several exposures of one capture: they all begin with the same evaluation, which is done once.
+
+    What it gives at exposure 1 is handed out again and must not be changed in place.
+
+    Attributes:
+        denoise: of the capture.
+        first: its estimate from the capture itself, once known.
+    """
+
+    denoise: Denoise
+    first: Tensor | None = None
+
+    def __call__(self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """The estimate."""
+        if not bool((exposure == 1).all()):
+            return self.denoise(state, exposure)
+        if self.first is None:
+            self.first = self.denoise(state, exposure)
+        return self.first
