@@ -188,8 +188,8 @@ def test_a_spread_is_not_written_over_a_result(run, tmp_path):
     options = ("--format", "tiff", "--ratio", 50, "--samples", 2, "--overwrite")
     code, _, err = run("enhance", tmp_path / "in", "-o", tmp_path / "out", *options)
     assert code == 1
-    assert is_one_line(err, "x-spread.dng", "overwrite the result of")
-    assert tifffile.imread(tmp_path / "out" / "x-spread.tif").ndim == 2
+    assert is_one_line(err, "x.dng: it would overwrite the result of", "x-spread.dng")
+    assert tifffile.imread(tmp_path / "out" / "x-spread.tif").ndim == 3  # the picture of x-spread.dng
 
 
 def test_one_sample_leaves_no_spread(run, dark_dng, tmp_path):

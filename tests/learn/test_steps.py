@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,15 @@ from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.process.steps import StepRule
 from tests.learn.test_scenes import captures, constant
 
+Loss = float | Callable[[np.ndarray], np.ndarray]
 
-def figures(loss_of_0: object, loss_of_1: object, count: int = 240, noise: float = 0.0) -> StepFigures:
+
+def figures(loss_of_0: Loss, loss_of_1: Loss, count: int = 240, noise: float = 0.0) -> StepFigures:
     """Figures of `count` captures whose losses against T = 2 are functions of the noise level."""
     random = np.random.default_rng(7)
     levels = np.exp(random.uniform(np.log(0.001), np.log(1), count))
     scene = random.normal(35, 6, count)
-    losses = [np.broadcast_to(f(levels) if callable(f) else f, levels.shape) for f in (loss_of_0, loss_of_1, 0.0)]
+    losses = [f(levels) if callable(f) else np.full_like(levels, f) for f in (loss_of_0, loss_of_1, 0.0)]
     values = np.stack([scene - loss for loss in losses], axis=1)
     return StepFigures(levels, values + noise * random.standard_normal(values.shape))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.process.exposure import Increment, SampledIncrement, mean_increment
+from exposurediffusion.process.exposure import Denoise, Increment, SampledIncrement, mean_increment
 from exposurediffusion.process.sampling import Sampling, SharedBeginning
 from exposurediffusion.process.spread import mean_and_spread
 from tests.statistics import BOUND, mean_z
@@ -82,7 +82,7 @@ def test_a_shared_beginning_saves_evaluations_and_changes_nothing() -> None:
     capture = torch.linspace(0, 1, 64).reshape(1, 4, 4, 4)
     sampling = Sampling(steps=2, increment="sampled")
 
-    def last(denoise: object, seed: int) -> Tensor:
+    def last(denoise: Denoise, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return list(sampling.run(denoise, capture, 50.0, 30.0, generator=generator))[-1].estimate
 

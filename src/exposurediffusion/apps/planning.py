@@ -30,6 +30,7 @@ class EnhancePlan:
     Attributes:
         ratio: amplification.
         noise: parameters of the capture; `noise.source` says where they come from.
+        noise_level: of the amplified capture (`physics.noise.noise_level`), by which the rule of the weights chooses T.
         sampling: steps, schedule, transition, increment, clamp.
         exposure: of the output: `reference`, brightened by the ratio; or `capture`, the clean image at the exposure of
             the capture, highlights kept.
@@ -39,11 +40,11 @@ class EnhancePlan:
         autocast: compute in bfloat16.
         seed: of sampled increments; sample n of several has seed + n.
         samples: exposures whose mean is the result; from two on their spread is known.
-        noise_level: of the capture (`physics.noise.noise_level`), by which T was chosen if that was left open.
     """
 
     ratio: float
     noise: NoiseParameters
+    noise_level: float
     sampling: Sampling
     exposure: Literal["capture", "reference"] = "reference"
     strength: float = 1.0
@@ -52,7 +53,6 @@ class EnhancePlan:
     autocast: bool = False
     seed: int = 0
     samples: int = 1
-    noise_level: float | None = None
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
@@ -128,6 +128,7 @@ def plan(
     return EnhancePlan(
         ratio=ratio,
         noise=noise,
+        noise_level=level,
         sampling=replace(sampling, steps=steps),
         exposure=exposure,
         strength=strength,
@@ -136,7 +137,6 @@ def plan(
         autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),
         seed=seed,
         samples=samples,
-        noise_level=level,
     )
 
 

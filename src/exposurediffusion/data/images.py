@@ -66,7 +66,8 @@ def write_map(path: Path, values: np.ndarray) -> None:
     """
     values = values.astype(np.float32, copy=False)
     with atomic(path) as stream:
-        tifffile.imwrite(stream, values, photometric="minisblack", software=SOFTWARE_NAME, metadata=None)
+        options = {"photometric": "minisblack", "software": SOFTWARE_NAME, "metadata": None}
+        tifffile.imwrite(stream, values, **options)  # pyright: ignore[reportArgumentType] - any seekable file will do
 
 
 def find_images(folder: Path) -> list[Path]:
