@@ -16,8 +16,8 @@ from exposurediffusion.apps.console import Summary, UsageError, complain, reason
 from exposurediffusion.apps.enhance import find_device
 from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
-from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.planning import check_ratio, check_samples
+from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
