@@ -18,7 +18,7 @@ from exposurediffusion.learn.measuring import Correction, Protocol, summarise
 from exposurediffusion.learn.results import Results, for_json, write_text
 from exposurediffusion.learn.scoring import Selection, score
 from exposurediffusion.learn.tables import by_correction
-from exposurediffusion.learn.weights import TrainedDenoiser, load_any, weights_digest, weights_name
+from exposurediffusion.learn.weights import TrainedDiffusion, load_any, weights_digest, weights_name
 
 _Flag = tyro.conf.FlagCreatePairsOff[bool]
 _Flat = tyro.conf.arg(name="")
@@ -35,7 +35,7 @@ def evaluate(
     output: _Output,
     weights: tuple[str, ...] = (),
     baselines: tuple[Literal["capture", "bm3d", "a-bm3d"], ...] = ("capture",),
-    steps: tuple[int, ...] = (),
+    steps: tuple[int | Literal["auto"], ...] = (),
     schedule: Literal["auto", "paper", "official"] = "auto",
     transition: Literal["auto", "markov", "restart"] = "auto",
     increment: Literal["auto", "mean", "sampled"] = "auto",
@@ -62,8 +62,8 @@ def evaluate(
         output: folder for images.csv, summary.md, summary.csv, summary.json and pictures.
         weights: names, or .safetensors files.
         baselines: the capture itself; BM3D; BM3D behind the Anscombe transformation (extra `baselines`).
-        steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); by default what the
-            weights were made for.
+        steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); auto: by the noise of each
+            capture, if the weights have a rule for it; by default the T that the weights were made for.
         schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
         transition: markov exposes on from the newest state, restart from the capture; auto: of the weights.
         increment: mean, or sampled with shot noise; auto: of the weights.
@@ -134,7 +134,7 @@ def _told(contender: Contender) -> str:
 
 
 def _networks(
-    weights: Sequence[str], steps: Sequence[int], sampling: dict[str, Any], device: torch.device
+    weights: Sequence[str], steps: Sequence[int | Literal["auto"]], sampling: dict[str, Any], device: torch.device
 ) -> list[Contender]:
     """A contender for each of the weights and numbers of steps.
 
@@ -144,15 +144,20 @@ def _networks(
     found: list[Contender] = []
     for name in weights:
         model, called = load_any(name, device), (weights_name(name), weights_digest(name))
-        if isinstance(model, TrainedDenoiser):
-            base = replace(model.card.sampling, **sampling)
-            counts = steps or (base.steps,)
-            if bad := [count for count in counts if not 0 <= count <= 100]:
-                raise ValueError(f"--steps lie between 0 and 100, got {bad[0]}")
-            found += [Network(model, replace(base, steps=count), *called) for count in counts]
-        else:
-            counts = steps or (model.config.steps,)
+        if isinstance(model, TrainedDiffusion):
+            counts = [count for count in steps if count != "auto"] or [model.config.steps]
             found += [Diffusion(model, len(model.config.times(count)), *called) for count in counts]
+            continue
+        base = replace(model.card.sampling, **sampling)
+        for count in steps or (base.steps,):
+            if count == "auto":
+                if model.card.rule is None or base != model.card.sampling:
+                    raise ValueError(f"{name}: no rule for the number of steps, or not for this sampling; name --steps")
+                found.append(Network(model, base, *called, rule=model.card.rule))
+            elif not 0 <= count <= 100:
+                raise ValueError(f"--steps lie between 0 and 100, got {count}")
+            else:
+                found.append(Network(model, replace(base, steps=count), *called))
     names = [contender.name for contender in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two weights are called {twice[0]!r}: rename a file or its folder")

@@ -17,10 +17,12 @@ from exposurediffusion.data.datasets import Sample
 from exposurediffusion.learn.weights import TrainedDenoiser, TrainedDiffusion
 from exposurediffusion.models.denoiser import BoundDenoiser, Conditions
 from exposurediffusion.models.xtrans import BayerOnXTrans
+from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import electrons_per_unit
 from exposurediffusion.process.exposure import Adjust, identity
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.process.steps import StepRule
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Network:
         weights: what the weights are called.
         digest: of their file: weights that were trained anew are others.
         label: name in tables; empty: made of the weights and the steps.
+        rule: number of steps of each capture by its noise level; None: `sampling.steps` for all.
     """
 
     model: TrainedDenoiser
@@ -123,16 +126,17 @@ class Network:
     weights: str
     digest: str = ""
     label: str = ""
+    rule: StepRule | None = None
 
     @property
     def name(self) -> str:
         """Weights and number of simulated exposures."""
-        return self.label or f"{self.weights}, T = {self.sampling.steps}"
+        return self.label or f"{self.weights}, T = {'auto' if self.rule else self.sampling.steps}"
 
     @property
     def iterates(self) -> bool:
         """With T = 0 the first estimate is the last."""
-        return self.sampling.steps > 0
+        return self.rule is not None or self.sampling.steps > 0
 
     @property
     def random(self) -> bool:
@@ -142,7 +146,8 @@ class Network:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
-        return {"method": "exposure", "weights": self.weights, "digest": self.digest, **self.sampling.to_dict()}
+        told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **self.sampling.to_dict()}
+        return told if self.rule is None else {**told, "steps": str(self.rule)}
 
     def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
         """Expose on from the capture.
@@ -159,8 +164,11 @@ class Network:
         denoise = BoundDenoiser(network, conditions, keep=True)  # type: ignore[arg-type] - has what is needed of one
         source = torch.Generator(device).manual_seed(seed)
         electrons = electrons_per_unit(amplification, noise.gain, noise.saturation)
+        sampling = self.sampling
+        if self.rule is not None:
+            sampling = replace(sampling, steps=self.rule.steps(float(noise_level(capture, amplification, noise))))
         with torch.inference_mode():
-            steps = self.sampling.run(denoise, capture, amplification, electrons, adjust=adjust, generator=source)
+            steps = sampling.run(denoise, capture, amplification, electrons, adjust=adjust, generator=source)
             first = last = next(steps).estimate
             for step in steps:
                 last = step.estimate
