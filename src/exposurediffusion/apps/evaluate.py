@@ -62,8 +62,8 @@ def evaluate(
         output: folder for images.csv, summary.md, summary.csv, summary.json and pictures.
         weights: names, or .safetensors files.
         baselines: the capture itself; BM3D; BM3D behind the Anscombe transformation (extra `baselines`).
-        steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); auto: by the noise of each
-            capture, if the weights have a rule for it; by default the T that the weights were made for.
+        steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); auto: by the noise of
+            each capture, if the weights have a rule for it; by default the T that the weights were made for.
         schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
         transition: markov exposes on from the newest state, restart from the capture; auto: of the weights.
         increment: mean, or sampled with shot noise; auto: of the weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,7 +189,7 @@ class _Pictures:
 
     def __call__(self, answer: Answer, final: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stem = "".join(letter if letter.isalnum() or letter in "-+." else "-" for letter in self.contender)
+        stem = re.sub(r"[^\w.+]+", "-", self.contender)
         sample, clean = self.sample, self.sample.clean.clamp(0, 1)
         exposure = brightness(clean)
         pictures = {
