@@ -36,3 +36,22 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder.name}/ is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two pictures."""
+    from tests import simulated  # not above: the package is imported only after its shapes are being checked
+
+    return simulated.photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="session")
+def simsid(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree in SID's layout, 32x32 packed pixels: two scenes for tests, two to train on, one to validate; darks."""
+    from tests import simulated
+
+    root = tmp_path_factory.mktemp("simsid")
+    for split, scenes in (("test", 2), ("train", 2), ("validation", 1)):
+        simulated.simulate(photographs, root, "--split", split, "--scenes", scenes, "--darks", 2)
+    return root

@@ -161,7 +161,7 @@ class Network:
         capture, noise = capture[None].to(device), noise.to(device)
         amplification = torch.tensor([ratio], device=device)
         conditions = Conditions(amplification, noise.gain, noise.read_variance, noise.saturation)
-        denoise = BoundDenoiser(network, conditions, keep=True)  # type: ignore[arg-type] - has what is needed of one
+        denoise = BoundDenoiser(network, conditions, keep=True)
         source = torch.Generator(device).manual_seed(seed)
         electrons = electrons_per_unit(amplification, noise.gain, noise.saturation)
         sampling = self.sampling

@@ -34,7 +34,7 @@ class Results:
     def __init__(self, folder: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
         self.folder = folder
         self.records: list[Record] = []
-        self._there: set[tuple[str, str]] = set()
+        self._there: set[tuple[str, str, str]] = set()
         self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
         if (folder / SETTINGS).is_file() and not overwrite:
             self._continue()
@@ -47,7 +47,7 @@ class Results:
             contenders = there.pop("contenders")
             with open(self.folder / IMAGES, newline="") as stream:
                 self.records = [Record.from_row(row) for row in csv.DictReader(stream)]
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise ValueError(
                 f"{self.folder}: results that are there are damaged ({error}): use --overwrite, or another folder"
             ) from error
@@ -59,7 +59,7 @@ class Results:
                 f"{self.folder}: its figures were taken otherwise ({told}): use --overwrite, or another folder"
             )
         self.settings["contenders"] = contenders
-        self._there = {(record.contender, record.file) for record in self.records}
+        self._note(self.records)
 
     def admit(self, contender: Contender) -> None:
         """Note how a contender is set.
@@ -74,9 +74,9 @@ class Results:
                 "use --overwrite, or another folder"
             )
 
-    def has(self, contender: str, file: str) -> bool:
-        """Whether a capture's figures are there already."""
-        return (contender, file) in self._there
+    def has(self, contender: str, scene: str, file: str) -> bool:
+        """Whether a capture's figures are there already; files of other scenes may have the same name."""
+        return (contender, scene, file) in self._there
 
     def of(self, contender: str) -> list[Record]:
         """All records of a contender."""
@@ -85,8 +85,11 @@ class Results:
     def add(self, records: Sequence[Record]) -> None:
         """Keep the figures of a capture."""
         self.records += records
-        self._there |= {(record.contender, record.file) for record in records}
+        self._note(records)
         self._write()
+
+    def _note(self, records: Sequence[Record]) -> None:
+        self._there |= {(record.contender, record.scene, record.file) for record in records}
 
     def _write(self) -> None:
         write_text(self.folder / SETTINGS, json.dumps(self.settings, indent=1) + "\n")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from exposurediffusion.data.darks import load_dark_shading
-from exposurediffusion.data.datasets import PairDataset, Sample
+from exposurediffusion.data.datasets import FramePair, PairDataset, Sample
 from exposurediffusion.data.layouts import Kind, detect
 from exposurediffusion.data.opening import NoiseSource, open_dataset
 from exposurediffusion.data.sid import Subset
@@ -31,7 +31,7 @@ class Selection:
 
     Attributes:
         root: the data set, real or of `expose simulate`.
-        dataset: its layout; auto: by what lies there.
+        dataset: its layout; auto, sid: by what lies there.
         split: of SID; auto: test and validation for a published subset, else test.
         subset: of SID's Sony: eld, the 15 scenes of published tables; long, more of them; auto: eld on the real SID,
             all on a simulated one.
@@ -45,7 +45,7 @@ class Selection:
     """
 
     root: Path
-    dataset: Literal["auto", "sid", "eld", "pairs"] = "auto"
+    dataset: Literal["auto", "sid", "sid-sony", "sid-fuji", "eld", "pairs"] = "auto"
     split: Literal["auto", "test", "validation", "train", "all"] = "auto"
     subset: Literal["auto", "eld", "long", "all"] = "auto"
     camera: str | None = None
@@ -163,20 +163,34 @@ def score(
         results.admit(contender)
     for index, pair in enumerate(opened.pairs):
         file = f"{Path(pair.short.source).parent.name}/{Path(pair.short.source).name}"
-        todo = [contender for contender in contenders if not results.has(contender.name, file)]
-        sample = cropped(opened[index], protocol.crop) if todo else None
+        todo = [contender for contender in contenders if not results.has(contender.name, pair.scene, file)]
+        sample: Sample | None = None
         for contender in contenders:
-            if sample is not None and contender in todo:
-                keep = None
-                if "all" in pictures or pair.scene in pictures:
-                    keep = _Pictures(sample, results.folder / "pictures" / Path(file).stem, contender.name)
+            if contender in todo:
                 try:
+                    sample = cropped(opened[index], protocol.crop) if sample is None else sample
+                    keep = None
+                    if "all" in pictures or pair.scene in pictures:
+                        keep = _Pictures(sample, results.folder / "pictures" / _folder(pair), contender.name)
                     results.add(list(measure(contender, sample, protocol, file, keep)))
                 except ValueError as error:
                     if failed is None:
                         raise
                     failed(file, str(error))
+                    if sample is None:  # the capture's own fault, and the same for all
+                        todo = []
             tick()
+
+
+def _folder(pair: FramePair) -> str:
+    """Of the pictures of a capture; the names of ELD's and others' files do not tell their scenes."""
+    stem = Path(pair.short.source).stem
+    return stem if stem.startswith(pair.scene) else _plain(f"{pair.scene}-{stem}")
+
+
+def _plain(name: str) -> str:
+    """A name without what file systems dislike."""
+    return re.sub(r"[^\w.+]+", "-", name)
 
 
 @dataclass(frozen=True)
@@ -189,8 +203,7 @@ class _Pictures:
 
     def __call__(self, answer: Answer, final: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^\w.+]+", "-", self.contender)
-        sample, clean = self.sample, self.sample.clean.clamp(0, 1)
+        stem, sample, clean = _plain(self.contender), self.sample, self.sample.clean.clamp(0, 1)
         exposure = brightness(clean)
         pictures = {
             "reference": developed(clean, sample.metadata, exposure),

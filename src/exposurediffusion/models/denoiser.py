@@ -196,13 +196,13 @@ class BoundDenoiser:
     """`denoise(state, exposure) -> estimate` of one batch of captures.
 
     Attributes:
-        model: the network.
+        model: the network: an `ExposureDenoiser`, or what is called like one.
         conditions: of the batch. If `origin` is None, the first state that it is given becomes the origin: `expose`
             begins with the capture. Make one for each run.
         estimates: what the network said at each call, mask and branches included, if `keep` is set.
     """
 
-    model: ExposureDenoiser
+    model: nn.Module
     conditions: Conditions
     keep: bool = False
     estimates: list[Estimate] = field(default_factory=list)
