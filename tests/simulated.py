@@ -31,7 +31,7 @@ def photographs(folder: Path, count: int = 2) -> Path:
     random = np.random.default_rng(3)
     for number in range(count):
         coarse = Image.fromarray(random.integers(20, 250, (12, 12, 3)).astype(np.uint8))
-        coarse.resize((140, 140), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        coarse.resize((200, 200), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
     return folder
 
 

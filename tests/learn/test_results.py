@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,6 @@ def test_settings_say_how_contenders_are_set(tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_lacks(tmp_path: Path) -> None:
-    assert [for_json(value) for value in (inf, 1.5, None)] == ["inf", 1.5, None]
+    assert [for_json(value) for value in (inf, nan, 1.5, 3, None)] == ["inf", "nan", 1.5, 3, None]
     write_text(tmp_path / "a.md", "±\n")
     assert (tmp_path / "a.md").read_bytes() == b"\xc2\xb1\n"

@@ -91,7 +91,12 @@ def evaluate(
     except ValueError as error:
         raise UsageError(str(error)) from error
     contenders = [*(BASELINES[name] for name in baselines), *networks]
+    if not contenders:
+        raise UsageError("nothing to measure: give --weights, or --baselines")
     opened = selection.open(note)
+    scenes = list(dict.fromkeys(pair.scene for pair in opened.pairs))
+    if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
+        raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")
     summary = Summary(json)
     results = Results(output, {"data": selection.told(), **protocol.to_dict()}, overwrite)
 
@@ -113,7 +118,8 @@ def evaluate(
         | {field: for_json(value) for field, value in asdict(figure).items()}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
-    told = "; ".join(f"{name} {value}" for name, value in (selection.told() | protocol.to_dict()).items() if value)
+    facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
+    told = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
     settings = [f"{contender.name}: {_told(contender)}" for contender in contenders if len(contender.settings) > 1]
     names = [contender.name for contender in contenders]
     tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {told}.", *settings])

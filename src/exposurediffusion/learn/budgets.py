@@ -41,7 +41,7 @@ class Budget:
             return Budget()
         if text == "evening":
             return Budget(EVENING)
-        if not text.isdigit() or int(text) < 1:
+        if not text.isdecimal() or int(text) < 1:
             raise ValueError(f"--budget is paper, evening, or a number of iterations of the method, not {text!r}")
         return Budget(int(text))
 

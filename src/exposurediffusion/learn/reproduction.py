@@ -170,4 +170,5 @@ class Laboratory:
     def told(self) -> str:
         """What has to be read with every figure."""
         told = {**self.selection.told(), **self.protocol.to_dict(), "seeds": self.seeds}
+        told["crop"] = self.protocol.crop or "whole"
         return "; ".join(f"{name} {value}" for name, value in told.items() if value not in ("", "all", None))

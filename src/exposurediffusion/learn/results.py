@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from math import isinf
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -107,5 +107,5 @@ def write_text(path: Path, content: str) -> None:
 
 
 def for_json(value: float | None) -> float | str | None:
-    """A number that JSON can hold: an infinite one becomes the word."""
-    return "inf" if value is not None and isinf(value) else value
+    """A number that JSON can hold: one that is infinite, or none, becomes the word."""
+    return value if value is None or isfinite(value) else str(value)
