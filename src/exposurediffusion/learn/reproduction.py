@@ -84,21 +84,32 @@ class Laboratory:
         return None
 
     def _train(self, preset: str, matched: bool, seed: int, name: str) -> Path:
-        from exposurediffusion.learn.trainer import train  # brings in accelerate, which measuring does not want
+        # These bring in accelerate, which measuring does not want.
+        from exposurediffusion.learn.run import NonFiniteLoss
+        from exposurediffusion.learn.trainer import Interrupted, train
 
         recipe = self.budget.recipe(find_preset(preset), matched, seed)
         self.report(f"training {name}: {recipe.iterations:,} iterations")
-        source = Source(self.selection.root, dark_shading=self._shading(preset), cache=self.selection.cache)
-        patches, unseen = source.open(recipe, self.report)
-        return train(
-            recipe,
-            patches,
-            self.weights / name,
-            validation=unseen,
-            execution=Execution(validate_every=0),
-            provenance={"preset": preset, "data": self.selection.root.resolve().name},
-            tick=lambda iteration, loss: self.tick(name, iteration, recipe.iterations),
+        source = Source(
+            self.selection.root,
+            self.selection.kind,
+            dark_shading=self._shading(preset),
+            pairs=self.selection.pairs,
+            cache=self.selection.cache,
         )
+        patches, unseen = source.open(recipe, self.report)
+        try:
+            return train(
+                recipe,
+                patches,
+                self.weights / name,
+                validation=unseen,
+                execution=replace(Execution(validate_every=0), device=self.device.type),
+                provenance={"preset": preset, "data": self.selection.root.resolve().name},
+                tick=lambda iteration, loss: self.tick(name, iteration, recipe.iterations),
+            )
+        except (Interrupted, NonFiniteLoss) as error:
+            raise ValueError(f"training {name}: {error}") from error
 
     def _shading(self, preset: str) -> Path | None:
         return self.dark_shading if preset.startswith("pmn") else None
