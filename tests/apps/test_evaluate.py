@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.simulated import DRAWN, Independent, simulate, tiny, tiny_diffusion, tiny_weights
 
 from exposurediffusion.apps import evaluate
 from exposurediffusion.apps.cli import main
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn.weights import load, save_weights
 from exposurediffusion.models.denoiser import Conditions
-from tests.simulated import DRAWN, Independent, simulate, tiny, tiny_diffusion, tiny_weights
 
 Call = Callable[..., tuple[int, str, str]]
 TIMES = {"0.1": 100.0, "0.04": 250.0, "0.033": 300.0}  # min(10 s / time, 300)
@@ -71,6 +71,10 @@ def exposed(path: Path, capture: np.ndarray, ratio: float, gain: float, adjust: 
     return adjust(model(torch.from_numpy(state.astype(np.float32))[None], ratio * one, conditions).image[0].numpy())
 
 
+def ratio_of(name: str) -> float:
+    return TIMES[name.rpartition("_")[2].removesuffix("s.dng")]
+
+
 @pytest.mark.parametrize("crop", [None, 20])
 def test_figures_are_those_of_an_independent_computation(
     crop: int | None, simsid: Path, weights: Path, run: Call, tmp_path: Path
@@ -111,8 +115,8 @@ def test_figures_are_those_of_an_independent_computation(
         assert found[key] == pytest.approx(figures, abs=1e-6), key
     assert len({round(psnr, 4) for psnr, _ in found.values()}) == len(found) - 6  # the captures' `oracle` alone repeats
     for entry in json.loads(out)["results"]:  # per image, then the mean
-        of = [figures for (name, who, how), figures in found.items() if (who, how) == (entry["contender"], entry["correction"])
-              and TIMES[name.split("_")[2][:-5]] == entry["ratio"]]  # fmt: skip
+        wanted = entry["contender"], entry["correction"], entry["ratio"]
+        of = [figures for (name, *key), figures in found.items() if (*key, ratio_of(name)) == wanted]
         assert (entry["psnr"], entry["ssim"]) == pytest.approx(np.mean(of, axis=0))
         assert entry["images"] == 2
 

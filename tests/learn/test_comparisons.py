@@ -177,7 +177,7 @@ def test_table6_is_of_what_saw_x100_alone(simsid: Path, tmp_path: Path) -> None:
     known = {"pmn-nafnet2-exposure-x100": 33, "pmn-nafnet2-feedforward-x100": 32}
     lab = laboratory(simsid, tmp_path, ("final",), **known)
     (table,) = comparisons.table6(lab)
-    assert list(table.header)[0] == "Ratio"
+    assert table.header[0] == "Ratio"
     assert [row[0] for row in shown(table)] == ["x250", "x300"]
     assert cells(table, "x250") == ["29.00 / 0.500", "-", "30.00 / 0.500", "-", "37.37 / 0.874", "37.73 / 0.885"]
     assert set(lab.asked) == {*known, "pmn-nafnet2-feedforward-x100+compute"}
@@ -189,7 +189,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparisons, "cost", lambda model, size, repeats: cost(model, size // 8, repeats=0))
     counted = comparisons.multiply_adds
     monkeypatch.setattr(
-        comparisons, "multiply_adds", lambda model, size, as_published: counted(model, size // 8, as_published=as_published)
+        comparisons,
+        "multiply_adds",
+        lambda model, size, as_published: counted(model, size // 8, as_published=as_published),
     )
 
 
@@ -229,9 +231,7 @@ def test_costs_of_stand_ins_stand_below_the_papers(
 
 
 @pytest.mark.usefixtures("cheap")
-def test_table7_has_diffusion_at_equal_compute(
-    simsid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table7_has_diffusion_at_equal_compute(simsid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
     full = Laboratory.full_size
     large = {"p+g-unet-exposure"}  # the diffusion models take seconds to make

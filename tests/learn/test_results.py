@@ -78,7 +78,10 @@ def test_weights_that_were_trained_anew_are_others(tmp_path: Path) -> None:
         ("images.csv", None),
         ("images.csv", b"\xff\xfe\x00"),
         ("images.csv", "contender,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\na,b,c\n"),
-        ("images.csv", "contender,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\n" + "a" * 200_000),
+        (
+            "images.csv",
+            "contender,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\n" + "a" * 200_000,
+        ),
         ("settings.json", "{"),
         ("settings.json", "{}"),
         ("settings.json", "[]"),
@@ -91,7 +94,7 @@ def test_damaged_results_are_told(file: str, content: str | bytes | None, tmp_pa
         (tmp_path / file).unlink()
     else:
         (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match="results that are there are damaged .*--overwrite"):
+    with pytest.raises(ValueError, match=r"results that are there are damaged .*--overwrite"):
         Results(tmp_path, SETTINGS)
     assert Results(tmp_path, SETTINGS, overwrite=True).records == []
 

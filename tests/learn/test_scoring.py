@@ -64,6 +64,9 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
     assert (told["root"], told["split"], told["subset"], told["noise"]) == (simsid.name, "test", "all", "profile")
     assert {scene for scene, _ in facts(Selection(simsid, split="validation"))} == {"20001"}
     assert len(facts(Selection(simsid, split="all"))) == 15
+    camera = Selection(simsid / "Sony", noise="known")
+    assert camera.simulated
+    assert facts(camera) == facts(chosen)
 
 
 def test_a_real_sid_is_the_published_subset(tmp_path: Path) -> None:
@@ -94,6 +97,9 @@ def test_ratios_that_are_there_and_that_are_not(simsid: Path) -> None:
     assert {ratio for _, ratio in facts(Selection(simsid, ratios=(100, 303)))} == {100, 300}
     with pytest.raises(ValueError, match="no pair has ratio 200; there are 100, 250, 300"):
         Selection(simsid, ratios=(100, 200)).open()
+    for bad in (0.5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="--ratios are numbers from 1 on"):
+            Selection(simsid, ratios=(bad,)).open()
 
 
 def test_sid_is_wanted_and_it_is_not(simsid: Path, tmp_path: Path) -> None:

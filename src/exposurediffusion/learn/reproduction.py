@@ -174,7 +174,8 @@ class Laboratory:
             told = selection.told()
             parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
-            results = Results(folder, {"data": told, **self.protocol.to_dict()})
+            settings = {"data": told, **self.protocol.to_dict()}
+            results = Results(folder, settings, remedy="remove it, or choose another output folder")
             self._opened[selection] = (selection.open(self.report), results)
         return self._opened[selection]
 

@@ -25,14 +25,21 @@ class Results:
         folder: is made if need be.
         settings: data set and protocol: what all records of a folder have in common.
         overwrite: forget what is there.
+        remedy: what people can do about what is there.
 
     Raises:
         ValueError: what is there was taken otherwise, or is damaged.
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        remedy: str = "use --overwrite, or another folder",
+    ) -> None:
+        self.folder, self._remedy = folder, remedy
         self.records: list[Record] = []
         self._there: set[tuple[str, str, str]] = set()
         self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
@@ -48,16 +55,12 @@ class Results:
             with open(self.folder / IMAGES, newline="") as stream:
                 self.records = [Record.from_row(row) for row in csv.DictReader(stream)]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise ValueError(
-                f"{self.folder}: results that are there are damaged ({error}): use --overwrite, or another folder"
-            ) from error
+            raise ValueError(f"{self.folder}: results that are there are damaged ({error}): {self._remedy}") from error
         here = {name: value for name, value in self.settings.items() if name != "contenders"}
         differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
         if differing:
             told = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
-            raise ValueError(
-                f"{self.folder}: its figures were taken otherwise ({told}): use --overwrite, or another folder"
-            )
+            raise ValueError(f"{self.folder}: its figures were taken otherwise ({told}): {self._remedy}")
         self.settings["contenders"] = contenders
         self._note(self.records)
 
@@ -71,7 +74,7 @@ class Results:
         if known.setdefault(contender.name, settings) != settings:
             raise ValueError(
                 f"{self.folder}: {contender.name!r} was measured with other settings ({known[contender.name]}): "
-                "use --overwrite, or another folder"
+                f"{self._remedy}"
             )
 
     def has(self, contender: str, scene: str, file: str) -> bool:

@@ -73,8 +73,8 @@ class Selection:
 
     @property
     def simulated(self) -> bool:
-        """Made by `expose simulate`."""
-        return (self.root / MANIFEST).is_file()
+        """Made by `expose simulate`; the root may be the folder of one camera."""
+        return any((folder / MANIFEST).is_file() for folder in (self.root, self.root.resolve().parent))
 
     @property
     def crop(self) -> int | None:
@@ -131,6 +131,8 @@ class Selection:
     def _within(self, opened: PairDataset) -> PairDataset:
         if not self.ratios:
             return opened
+        if bad := [ratio for ratio in self.ratios if not 1 <= ratio < 1e6]:
+            raise ValueError(f"--ratios are numbers from 1 on, not {bad[0]:g}")
         there = sorted({nominal(pair.ratio) for pair in opened.pairs})
         wanted = {nominal(ratio) for ratio in self.ratios}
         if absent := sorted(wanted - set(there)):
