@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.simulated import DRAWN, Independent, simulate, tiny, tiny_diffusion, tiny_weights
+from scipy.stats import tukeylambda
+from tests.simulated import DRAWN, SMALL, Independent, simulate, tiny, tiny_diffusion, tiny_weights
 
 from exposurediffusion.apps import evaluate
 from exposurediffusion.apps.cli import main
@@ -61,11 +63,15 @@ def decoded(path: Path) -> np.ndarray:
     return np.stack([mosaic[row::2, column::2] for row, column in sites])
 
 
-def exposed(path: Path, capture: np.ndarray, ratio: float, gain: float, adjust: Callable[..., np.ndarray]) -> Any:
+def exposed(
+    path: Path, capture: np.ndarray, ratio: float, noise: dict[str, float], adjust: Callable[..., np.ndarray]
+) -> np.ndarray:
     """The network at the capture and at the reference exposure (paper, markov, mean, T = 1, clamped)."""
     model, one = load(path), torch.ones(1)
-    conditions = Conditions(ratio * one, gain * one, one, 15871.0)
+    read = noise["read"] ** 2 * tukeylambda.var(noise["tukey_shape"]) + noise["row"] ** 2 + 1 / 12
     state = capture.clip(0, 1)
+    origin = torch.from_numpy(state)[None]
+    conditions = Conditions(ratio * one, noise["gain"] * one, float(read) * one, 15871.0, origin)
     estimate = adjust(model(torch.from_numpy(state)[None], one, conditions).image[0].numpy())
     state = (state + (ratio - 1) * estimate.clip(0, 1)) / ratio
     return adjust(model(torch.from_numpy(state.astype(np.float32))[None], ratio * one, conditions).image[0].numpy())
@@ -77,9 +83,12 @@ def ratio_of(name: str) -> float:
 
 @pytest.mark.parametrize("crop", [None, 20])
 def test_figures_are_those_of_an_independent_computation(
-    crop: int | None, simsid: Path, weights: Path, run: Call, tmp_path: Path
+    crop: int | None, simsid: Path, run: Call, tmp_path: Path
 ) -> None:
-    """Decoding, packing, ratio, crop, sampler, corrections, PSNR and SSIM: every image, to 1e-6."""
+    """Decoding, packing, ratio, crop, noise, sampler, corrections, PSNR and SSIM: every image, to 1e-6."""
+    model = tiny(config=replace(SMALL, origin=True, noise_map=True))
+    weights = tmp_path / "mine" / "weights.safetensors"
+    save_weights(weights, model, model.card)
     options = ["--root", simsid, "--weights", weights, "--noise", "known", "--crop", crop or "whole", "--json"]
     code, out, error = run(*options, "-o", tmp_path)
     assert code == 0, error
@@ -97,9 +106,9 @@ def test_figures_are_those_of_an_independent_computation(
         for time, ratio in TIMES.items():
             name = f"short/{scene}_00_{time}s.dng"
             capture = (decoded(simsid / "Sony" / name) * np.float32(ratio))[window]
-            gain = files[f"Sony/{name}"]["noise"]["gain"]
-            plain = exposed(weights, capture, ratio, gain, lambda estimate: estimate)
-            oracle = exposed(weights, capture, ratio, gain, judge.corrected)
+            noise = files[f"Sony/{name}"]["noise"]
+            plain = exposed(weights, capture, ratio, noise, lambda estimate: estimate)
+            oracle = exposed(weights, capture, ratio, noise, judge.corrected)
             expected[name, "capture", "none"] = judge.figures(capture)
             expected[name, "capture", "final"] = judge.figures(judge.corrected(capture))
             expected[name, "capture", "oracle"] = expected[name, "capture", "final"]
