@@ -22,6 +22,7 @@ from exposurediffusion.apps.cli import main
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn.weights import load, save_weights
 from exposurediffusion.models.denoiser import Conditions
+from exposurediffusion.process.steps import StepRule
 
 Call = Callable[..., tuple[int, str, str]]
 TIMES = {"0.1": 100.0, "0.04": 250.0, "0.033": 300.0}  # min(10 s / time, 300)
@@ -165,7 +166,7 @@ def test_files_tables_and_pictures(simsid: Path, weights: Path, run: Call, tmp_p
     for path in folder.iterdir():
         with Image.open(path) as picture:
             assert picture.size == (32, 32)
-    with Image.open(folder / "mine--T---2-mask.png") as mask, Image.open(folder / "reference.png") as reference:
+    with Image.open(folder / "mine-T-2-mask.png") as mask, Image.open(folder / "reference.png") as reference:
         assert (mask.mode, reference.mode) == ("L", "RGB")
 
 
@@ -295,6 +296,20 @@ def test_steps_out_of_range_and_weights_of_one_name(simsid: Path, weights: Path,
     other = tiny_weights(tmp_path / "mine" / "weights.safetensors", seed=2, sampling=DRAWN)
     code, _, error = run(*options, other, "--steps", 1)
     assert (code, "two weights are called 'mine, T = 1'" in error) == (2, True)
+
+
+def test_the_number_of_steps_by_a_rule(simsid: Path, weights: Path, run: Call, tmp_path: Path) -> None:
+    code, _, error = run("--root", simsid, "-o", tmp_path / "out", "--weights", weights, "--steps", "auto")
+    assert (code, "no rule for the number of steps" in error) == (2, True)
+    model = tiny()
+    ruled = tmp_path / "ruled.safetensors"
+    save_weights(ruled, model, replace(model.card, rule=StepRule((1e-6,), (0, 2))))
+    options = ["--root", simsid, "-o", tmp_path / "out", "--weights", ruled, "--steps", "auto", 2, "--baselines"]
+    code, out, error = run(*options, "--ratios", 300, "--json")
+    assert code == 0, error
+    found = {(e["contender"], e["correction"]): e["psnr"] for e in json.loads(out)["results"]}
+    for correction in ("none", "final", "oracle"):  # all captures are noisier than a millionth
+        assert found["ruled, T = auto", correction] == found["ruled, T = 2", correction]
 
 
 def test_debug_shows_what_went_wrong(simsid: Path, run: Call, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 from exposurediffusion.learn import contenders
 from exposurediffusion.learn.contenders import BlockMatching, Capture, Contender, Diffusion, Network, cropped
 from exposurediffusion.models.denoiser import Conditions, DenoiserConfig
+from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.sensor import electrons_per_unit
 from exposurediffusion.process.exposure import ExposureSchedule, SampledIncrement, expose, restart
+from exposurediffusion.process.steps import StepRule
 from tests.simulated import DRAWN, SMALL, STEADY, sample, tiny, tiny_diffusion
 
 ONE = sample()
@@ -186,3 +188,14 @@ def test_a_capture_needs_its_ratio_and_noise(lacking: str) -> None:
     for contender in (BlockMatching(), network()):
         with pytest.raises(ValueError, match="corner: a capture without its ratio and noise"):
             contender(replace(ONE, **{lacking: None}))
+
+
+def test_a_rule_chooses_the_steps_of_each_capture() -> None:
+    """Beyond its threshold a capture is worth a step; twin: below it, it is not."""
+    ruled = {steps: network(replace(STEADY, steps=steps))(ONE).estimate for steps in (0, 2)}
+    level = float(noise_level(CAPTURE[None], torch.tensor([100.0]), NOISE))
+    for threshold, steps in ((level / 2, 2), (level * 2, 0)):
+        contender = replace(network(), rule=StepRule((threshold,), (0, 2)))
+        assert torch.equal(contender(ONE).estimate, ruled[steps])
+        assert (contender.name, contender.iterates) == ("tiny, T = auto", True)
+        assert contender.settings["steps"] == str(contender.rule)

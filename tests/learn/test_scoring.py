@@ -245,7 +245,7 @@ def test_pictures_of_the_chosen_scene(simsid: Path, tmp_path: Path) -> None:
     (folder,) = (tmp_path / "pictures").iterdir()
     assert folder.name == "10002_00_0.1s"
     names = {"reference", "capture", "capture-error"}
-    names |= {f"with-layer--T---1{end}" for end in ("", "-error", "-mask")} | {"none--T---2", "none--T---2-error"}
+    names |= {f"with-layer-T-1{end}" for end in ("", "-error", "-mask")} | {"none-T-2", "none-T-2-error"}
     assert {path.stem for path in folder.iterdir()} == names
     modes = {}
     for path in folder.iterdir():
@@ -253,7 +253,7 @@ def test_pictures_of_the_chosen_scene(simsid: Path, tmp_path: Path) -> None:
             assert picture.size == (32, 32)
             modes[path.stem] = picture.mode
     assert {modes["reference"], modes["capture"]} == {"RGB"}
-    assert {modes["capture-error"], modes["with-layer--T---1-mask"]} == {"L"}
+    assert {modes["capture-error"], modes["with-layer-T-1-mask"]} == {"L"}
 
 
 def test_files_of_the_same_name_are_told_apart(photographs: Path, tmp_path: Path) -> None:
