@@ -62,7 +62,7 @@ class Budget:
             iterations=self.iterations * factor,
             batch=4,
             patch=64,
-            optimizer=OptimizerRecipe(lr=3e-3, law="cosine", warmup=100, clip_norm=1.0, ema=0.99),
+            optimizer=OptimizerRecipe(lr=_rate(recipe), law="cosine", warmup=200, clip_norm=1.0, ema=0.99),
         )
         if recipe.diffusion is not None:
             channels = _DIFFUSION_CHANNELS[tuple(recipe.diffusion.channels)]
@@ -71,6 +71,11 @@ class Budget:
         if denoiser.backbone == "unet" or "encoders" in denoiser.options:  # NAFNet-1 has none, and is small already
             recipe = replace(recipe, denoiser=replace(denoiser, options=dict(STAND_INS[denoiser.backbone])))
         return recipe
+
+
+def _rate(recipe: Recipe) -> float:
+    """Learning rate: at that of the NAFNets a UNet may fall into a state where all that it says is clipped to 0."""
+    return 3e-3 if recipe.diffusion is None and recipe.denoiser.backbone == "nafnet" else 1e-3
 
 
 def run_name(preset: str, matched: bool = False, seed: int = 0) -> str:
