@@ -62,7 +62,7 @@ class Budget:
             iterations=self.iterations * factor,
             batch=4,
             patch=64,
-            optimizer=OptimizerRecipe(lr=_rate(recipe), law="cosine", warmup=200, clip_norm=1.0, ema=0.99),
+            optimizer=OptimizerRecipe(lr=_rate(recipe), law="cosine", warmup=100, clip_norm=1.0, ema=0.99),
         )
         if recipe.diffusion is not None:
             channels = _DIFFUSION_CHANNELS[tuple(recipe.diffusion.channels)]
