@@ -121,7 +121,7 @@ def figure6(lab: Laboratory, path: Path) -> list[Table]:
         ),
         "with the method": _curve(lambda t: lab.run("eld-nafnet1-exposure", steps=t), EXPOSURES),
     }
-    plot_steps_curves({r: {k: _at(c, r) for k, c in curves.items()} for r in RATIOS}, path, trained=2)
+    plot_steps_curves({r: {k: _at(c, r) for k, c in curves.items() if c} for r in RATIOS}, path, trained=2)
     return [_table(lab, "Figure 6: quality against steps T", "T", curves, EXPOSURES)]
 
 
@@ -133,7 +133,8 @@ def figure8(lab: Laboratory, path: Path) -> list[Table]:
         curves[f"conditional diffusion, {size}"] = _curve(
             lambda n, size=size: lab.run(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS
         )
-    plot_convergence({label: _at(curve, 100) for label, curve in curves.items()}, path, "x100, P+g noise in training")
+    found = {label: _at(curve, 100) for label, curve in curves.items() if curve}
+    plot_convergence(found, path, "x100, P+g noise in training")
     steps = tuple(sorted({n for curve in curves.values() for n in curve}))
     return [_table(lab, "Figure 8: convergence", "network evaluations", curves, steps)]
 
