@@ -92,7 +92,16 @@ def reproduce(
             # Anew for each: what is missing is told of it alone.
             tick = _ticker(bar, artefact)
             lab = Laboratory(plain, weights, output, protocol, size, seeds, train, found, shading, note, tick)
-            tables = _make(artefact, lab, output, eld, scene)
+            try:
+                tables = _make(artefact, lab, output, eld, scene)
+            except ValueError as error:
+                absent = (
+                    f" (no weights of {', '.join(lab.missing)} in {weights}; --train trains them)"
+                    if lab.missing
+                    else ""
+                )
+                summary.fail(f"{artefact}: {error}{absent}", artefact=artefact)
+                continue
         _keep(artefact, tables, lab, output, summary)
     return summary.finish()
 
