@@ -20,9 +20,9 @@ from exposurediffusion.physics.random import (
     PART,
     RandomSource,
     for_each_image,
+    fractions,
     image_sources,
     poisson,
-    rand,
     randn,
     rounding,
 )
@@ -35,12 +35,10 @@ def tukey_lambda(
 
     A shape nearer to 0 than 1e-4 counts as 1e-4, which moves no sample by more than 0.1 %.
     """
-    u = rand(size, generator, shape.device)
-    step = torch.finfo(u.dtype).eps / 2  # of `rand`, which gives 0 but not 1: there is no more tail than that
-    u.clamp_(step / 2, 1 - step)
+    u = fractions(size, generator, shape.device).clamp_(min=0.5)  # of 2^24: neither 0 nor 1, and no more tail than that
+    v = 2.0**24 - u
     lam = torch.where(shape.abs() < 1e-4, 1e-4, shape).reshape(-1, *[1] * (len(size) - 1))
-    v = (1 - u).log_().mul_(lam).exp_()  # 1 - u is exact: u is a whole number of steps, or next to nothing
-    return u.log_().mul_(lam).exp_().sub_(v).div_(lam)
+    return u.log_().mul_(lam).exp_().sub_(v.log_().mul_(lam).exp_()).mul_(2 ** (-24 * lam) / lam)
 
 
 def row_offsets(
@@ -80,21 +78,19 @@ def simulate_capture(
         The capture at reference brightness. Its mean is `clean` plus the amplified colour bias.
     """
     b, c, h, w = clean.shape
+    rows = row_offsets((b, c, h, w), noise.row.to(clean.device), generator)
     if clean.device.type != "cpu":
-        noise = noise.to(clean.device)
-        rows = row_offsets((b, c, h, w), noise.row, generator)
-        return _expose(clean, ratio.to(clean.device), noise, rows, generator, clip)
+        return _expose(clean, ratio.to(clean.device), noise.to(clean.device), rows, generator, clip)
     capture = torch.empty_like(clean, memory_format=torch.contiguous_format)
+    height = max(1, PART // max(1, c * w))  # of a band: what is done to it stays in the processor's cache
 
     def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
         one = slice(image, image + 1)
         parameters = {k: v[one] for k, v in vars(noise).items() if isinstance(v, Tensor)}
         alone = replace(noise, **parameters)
-        rows = row_offsets((1, c, h, w), alone.row, own)
-        height = max(1, PART // max(1, c * w))  # of a band: what is done to it stays in the processor's cache
         for top in range(0, h, height):
-            band = (..., slice(top, top + height), slice(None))
-            drawn[band] = _expose(clean[one][band], ratio[one], alone, rows[band], own, clip)[0]
+            band = (one, slice(None), slice(top, top + height))
+            drawn[band[1:]] = _expose(clean[band], ratio[one], alone, rows[band], own, clip)[0]
 
     for_each_image(expose_image, range(b), capture, image_sources(generator, b))
     return capture
@@ -109,17 +105,16 @@ def _expose(
         return values.reshape(-1, 1, 1, 1)
 
     size, device, shape = tuple(clean.shape), clean.device, noise.tukey_shape
-    scale = per_image(noise.saturation / ratio)  # DN of white at the capture's exposure
-    gain = per_image(noise.gain)
-    dn = poisson(clean.clamp(min=0).mul_(scale / gain), generator).mul_(gain)
+    unit = per_image(ratio / noise.saturation)  # one DN at reference brightness
+    electron = per_image(noise.gain) * unit
+    capture = poisson(clean.clamp(min=0).div_(electron), generator).mul_(electron)
     read = randn(size, generator, device) if shape is None else tukey_lambda(shape, size, generator)
-    dn.addcmul_(read, per_image(noise.read))
-    dn.add_(rows)
+    capture.addcmul_(read, per_image(noise.read) * unit)
+    capture.add_(rows * unit)
     if noise.quantisation > 0:
-        dn.add_(rounding(size, generator, device), alpha=noise.quantisation)
+        capture.addcmul_(rounding(size, generator, device), noise.quantisation * unit)
     if noise.colour_bias is not None:
-        dn.add_(noise.colour_bias[:, :, None, None])
-    capture = dn.div_(scale)
+        capture.add_(noise.colour_bias[:, :, None, None] * unit)
     return capture.clamp_(0, 1) if clip else capture
 
 
