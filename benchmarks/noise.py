@@ -4,9 +4,10 @@
 
 Contenders, taken in turn in one process: ELD noise on a batch of 4 planes (one generator for each image) as the package
 makes it, the same with `torch.poisson` for the shot noise, and a training step (forward, backward, Adam) of NAFNet-1,
-feed-forward, in fp32 and in bf16 autocast, channels last. Every repeat draws new noise parameters, the same for all.
-Figures: milliseconds, the median of the repeats, and the noise as a share of the faster step; of the clock on the wall,
-and of processor time, which a busy machine distorts less.
+feed-forward in fp32 and in bf16 autocast, and with the method (T = 2) in fp32, channels last. Every repeat draws new
+noise parameters, the same for all. Figures: milliseconds, the median of the repeats, and the noise as a share of the
+faster feed-forward step and of the step with the method; of the clock on the wall, and of processor time, which a busy
+machine distorts less.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ import torch
 import tyro
 from torch import Tensor
 
+from exposurediffusion.learn.batches import Batch
+from exposurediffusion.learn.captures import CaptureMaker
+from exposurediffusion.learn.loss import loss_of
+from exposurediffusion.learn.presets import find_preset
 from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
 from exposurediffusion.physics import random
 from exposurediffusion.physics.noise import ELDNoise, simulate_capture
 
 NAFNET1 = DenoiserConfig("nafnet", {"width": 16, "middle": 1}, photons=False, adaptive_residual=False)
+METHOD = "step, method"
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BRIGHTNESS = (0.01, 0.4)  # of the scenes, log-uniform from pixel to pixel
 
@@ -67,6 +73,22 @@ class Step:
         self.optimizer.step()
 
 
+class MethodStep:
+    """A training step with the method, on captures that are made already."""
+
+    def __init__(self, clean: Tensor) -> None:
+        recipe = find_preset("eld-nafnet1-exposure").recipe
+        self.loss = loss_of(recipe).to(clean.device, memory_format=torch.channels_last)  # pyright: ignore
+        self.captures = CaptureMaker(recipe.capture, seed=0)(Batch(tuple(range(len(clean))), clean))
+        self.optimizer = torch.optim.Adam(self.loss.parameters(), 1e-4)
+
+    def __call__(self, clean: Tensor, seed: int) -> None:
+        """The arguments are for the contenders that draw."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(self.captures, 2).backward()
+        self.optimizer.step()
+
+
 def milliseconds(work: Callable[[Tensor, int], object], clean: Tensor, seed: int) -> dict[str, float]:
     """Of one call, by each clock."""
     _finish(clean.device)
@@ -97,15 +119,16 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device(device)
+    low, high = (log(level) for level in BRIGHTNESS)
+    shares = torch.rand((batch, 4, size, size), generator=torch.Generator().manual_seed(0))
+    clean = torch.exp(low + (high - low) * shares).to(place)
     contenders: dict[str, Callable[[Tensor, int], object]] = {
         "noise": make_noise,
         "noise, torch.poisson": make_noise_by_torch,
         "step, fp32": Step(False, place),
         "step, bf16": Step(True, place),
+        METHOD: MethodStep(clean),
     }
-    low, high = (log(level) for level in BRIGHTNESS)
-    shares = torch.rand((batch, 4, size, size), generator=torch.Generator().manual_seed(0))
-    clean = torch.exp(low + (high - low) * shares).to(place)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     for repeat in range(repeats + 2):
         for name, work in contenders.items():
@@ -115,13 +138,15 @@ def main(
     medians = {
         clock: {name: round(median(run[clock] for run in times), 2) for name, times in runs.items()} for clock in CLOCKS
     }
-    share = {clock: shares_of(times) for clock, times in medians.items()}
+    share = {clock: shares_of(times, plain=True) for clock, times in medians.items()}
+    of_method = {clock: shares_of(times, plain=False) for clock, times in medians.items()}
     size_of = {"batch": batch, "planes": 4, "size": size, "repeats": repeats}
     result = {
         "machine": machine(place),
         **size_of,
         "milliseconds": medians,
         "share_of_faster_step": share,
+        "share_of_step_with_the_method": of_method,
         "runs": runs,
     }
     print(json.dumps({key: value for key, value in result.items() if key != "runs"}, indent=1))
@@ -129,9 +154,9 @@ def main(
         output.write_text(json.dumps(result, indent=1))
 
 
-def shares_of(times: dict[str, float]) -> dict[str, float]:
-    """Of the faster training step."""
-    step = min(time for name, time in times.items() if name.startswith("step"))
+def shares_of(times: dict[str, float], plain: bool) -> dict[str, float]:
+    """Of the faster feed-forward step, or of the one with the method."""
+    step = min(time for name, time in times.items() if name.startswith("step") and (name != METHOD) == plain)
     return {name: round(time / step, 4) for name, time in times.items() if name.startswith("noise")}
 
 

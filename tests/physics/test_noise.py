@@ -269,7 +269,7 @@ def test_stacked_parameters_keep_their_order() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_ends_of_the_uniform_generator_give_no_outlier(shape: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A uniform draw of exactly 0 comes once in 2^24; it stands for the last stretch of the tail, not for its end."""
-    monkeypatch.setattr(noise_module, "rand", lambda *_: torch.tensor([[0.0, 1 - 2**-24]]))
+    monkeypatch.setattr(noise_module, "fractions", lambda *_: torch.tensor([[0.0, 2.0**24 - 1]]))
     low, high = tukey_lambda(torch.tensor([shape]), (1, 2))[0].tolist()
     assert stats.tukeylambda(shape).ppf(2**-26) <= low <= stats.tukeylambda(shape).ppf(2**-24)
     assert stats.tukeylambda(shape).ppf(1 - 2**-23) <= high <= stats.tukeylambda(shape).ppf(1 - 2**-26)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from exposurediffusion.physics import random
 from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian, simulate_capture
-from exposurediffusion.physics.random import image_sources, poisson, rand, randn, rounding
+from exposurediffusion.physics.random import fractions, image_sources, poisson, rand, randn, rounding
 from tests.statistics import BOUND, covariance_z, mean_z, poisson_z, variance_z
 
 RATES = {  # and how many counts tell something
@@ -39,7 +39,7 @@ def generators(count: int = 3, seed: int = 40) -> list[torch.Generator]:
 @pytest.mark.parametrize("size", [(3,), (3, 1), (3, 4, 5, 7)])
 def test_each_image_draws_from_its_own_generator(size: tuple[int, ...]) -> None:
     rate = 5 * torch.rand(size, generator=torch.Generator().manual_seed(1))
-    for law in (rand, randn, rounding, lambda size, source: poisson(rate[: size[0]], source)):
+    for law in (rand, randn, fractions, rounding, lambda size, source: poisson(rate[: size[0]], source)):
         together = law(size, generators())
         assert together.shape == size
         first = law((1, *size[1:]), generators()[:1])
@@ -164,6 +164,17 @@ def test_counts_of_mixed_rates_have_their_moments(low: float, high: float, gener
     assert abs(covariance_z(standard, rate.log())) < BOUND
 
 
+def test_rates_that_change_places_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates on both sides of 24 are counted apart and put back."""
+    rate = torch.tensor([5.0, 20.0, 30.0, 60.0]).repeat(50_000)
+    counts = poisson(rate, torch.Generator().manual_seed(8)).reshape(-1, 4)
+    assert max(poisson_z(counts[:, i], float(rate[i])) for i in range(4)) < BOUND
+    law = random._many
+    monkeypatch.setattr(random, "_many", lambda rates, bits: law(rates, bits).flip(0))  # twin: put back elsewhere
+    counts = poisson(rate, torch.Generator().manual_seed(8)).reshape(-1, 4)
+    assert max(poisson_z(counts[:, i], float(rate[i])) for i in range(4)) > 2 * BOUND
+
+
 def test_a_rate_of_zero_gives_nothing_and_the_others_are_unmoved(generator: torch.Generator) -> None:
     rate = torch.tensor([0.0, 3.0, 50.0]).repeat(70_000)  # more than one part
     counts = poisson(rate, generator).reshape(-1, 3)
@@ -202,3 +213,12 @@ def test_a_rounding_error_is_uniform(generator: torch.Generator) -> None:
     assert errors.abs().max() < 0.5
     for apart in (1, 2, 3, 4):
         assert abs(covariance_z(errors[0, :-apart], errors[0, apart:])) < BOUND
+
+
+def test_fractions_are_uniform_whole_numbers(generator: torch.Generator) -> None:
+    numbers = fractions((1, 200_001), generator)
+    assert torch.equal(numbers, numbers.floor())
+    assert 0 <= numbers.min() < numbers.max() < 2**24
+    assert stats.kstest(numbers.numpy().ravel() / 2**24, stats.uniform().cdf).pvalue > 1e-5
+    assert stats.kstest(numbers.numpy().ravel() % 256, stats.randint(0, 256).cdf).statistic < 0.01  # the last bits, too
+    assert abs(covariance_z(numbers[0, :-1], numbers[0, 1:])) < BOUND

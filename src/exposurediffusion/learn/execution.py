@@ -24,7 +24,8 @@ class Execution:
 
     Attributes:
         device: `auto` takes a GPU where there is one.
-        precision: of the network; `auto`: bfloat16 where the device is good at it.
+        precision: of the network; `auto`: bfloat16 on a GPU that has it and on a CPU with matrix units (AMX); on others
+            its way back costs more than it saves.
         compile: let `torch.compile` make the network faster; it takes minutes to begin with.
         workers: processes that prepare patches.
         checkpoint_minutes: between checkpoints.
@@ -44,7 +45,8 @@ class Execution:
 
     def bf16_on(self, device: torch.device) -> bool:
         """Whether the network computes in bfloat16."""
-        return self.precision == "bf16" or (self.precision == "auto" and is_good_at_bfloat16(device))
+        fit = torch.cpu._is_amx_tile_supported() if device.type == "cpu" else is_good_at_bfloat16(device)
+        return self.precision == "bf16" or (self.precision == "auto" and fit)
 
     def accelerator(self) -> Accelerator:
         """Devices and processes, as `accelerate launch` or `torchrun` set them up.

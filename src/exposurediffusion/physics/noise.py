@@ -19,6 +19,7 @@ from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, ca
 from exposurediffusion.physics.random import (
     PART,
     RandomSource,
+    Sources,
     for_each_image,
     fractions,
     image_sources,
@@ -42,7 +43,7 @@ def tukey_lambda(
 
 
 def row_offsets(
-    size: tuple[int, int, int, int], deviation: Float[Tensor, "b"], generator: RandomSource = None
+    size: tuple[int, int, int, int], deviation: Float[Tensor, "b"], generator: Sources = None
 ) -> Float[Tensor, "b c h w"]:
     """A Gaussian offset per *sensor* row, of each image's standard deviation, on packed planes of `size`.
 
@@ -78,7 +79,8 @@ def simulate_capture(
         The capture at reference brightness. Its mean is `clean` plus the amplified colour bias.
     """
     b, c, h, w = clean.shape
-    rows = row_offsets((b, c, h, w), noise.row.to(clean.device), generator)
+    sources = image_sources(generator, b)
+    rows = row_offsets((b, c, h, w), noise.row.to(clean.device), sources)
     if clean.device.type != "cpu":
         return _expose(clean, ratio.to(clean.device), noise.to(clean.device), rows, generator, clip)
     capture = torch.empty_like(clean, memory_format=torch.contiguous_format)
@@ -92,7 +94,7 @@ def simulate_capture(
             band = (one, slice(None), slice(top, top + height))
             drawn[band[1:]] = _expose(clean[band], ratio[one], alone, rows[band], own, clip)[0]
 
-    for_each_image(expose_image, range(b), capture, image_sources(generator, b))
+    for_each_image(expose_image, range(b), capture, sources)
     return capture
 
 

@@ -59,7 +59,7 @@ def rand(size: tuple[int, ...], source: RandomSource = None, device: Device = "c
     return _fill(torch.empty(size, device=device), source, lambda image, own: image.uniform_(generator=own))
 
 
-def randn(size: tuple[int, ...], source: RandomSource = None, device: Device = "cpu") -> Tensor:
+def randn(size: tuple[int, ...], source: Sources = None, device: Device = "cpu") -> Tensor:
     """Standard normal; the first dimension of `size` counts the images."""
     return _fill(torch.empty(size, device=device), source, lambda image, own: image.normal_(generator=own))
 
@@ -95,6 +95,7 @@ def for_each_image(law: Callable[[Any, Any, Tensor], object], of: Any, drawn: Te
     and no PyTorch generator draws on two. A law should work in parts of at most `PART` numbers, which PyTorch does not
     divide among threads of its own.
     """
+
     def fill(*image: Any) -> None:
         with torch.inference_mode():  # nothing here is differentiated, and keeping the books for it takes a tenth
             law(*image)
@@ -112,7 +113,7 @@ def for_each_image(law: Callable[[Any, Any, Tensor], object], of: Any, drawn: Te
         list(pool.map(fill, of, sources, drawn))
 
 
-def _fill(drawn: Tensor, source: RandomSource, law: Callable[[Tensor, torch.Generator | None], object]) -> Tensor:
+def _fill(drawn: Tensor, source: Sources, law: Callable[[Tensor, torch.Generator | None], object]) -> Tensor:
     for_each_image(lambda _, own, image: law(image, own), drawn, drawn, source)
     return drawn
 
@@ -156,9 +157,9 @@ def _count(rate: Tensor, generator: torch.Generator | None, counts: Tensor) -> N
                 out.index_copy_(0, where, counted.to(out.dtype))
 
 
-@cache
+@lru_cache(typed=True)
 def _number(value: float) -> Tensor:
-    """A constant of whole-tensor operations: PyTorch makes a tensor of each number, which takes as long as 8000 sums."""
+    """A constant as a tensor; PyTorch would make one of it in each operation, which takes as long as 8000 sums."""
     return torch.tensor(value, dtype=torch.int32 if isinstance(value, int) else torch.float32)
 
 
