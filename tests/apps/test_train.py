@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,24 @@ def test_missing_long_exposures_are_told_or_stop(pictures: Path, run: Call, tmp_
     code, _, error = run(*options)
     assert code == 0
     assert "going on without" in error
+
+
+def test_problems_of_a_folder_of_pairs_are_told_once(sid: Path, run: Call, tmp_path: Path) -> None:
+    """Of a folder without splits of its own both parts are listed; a list is one line each."""
+    for side in ("short", "long"):
+        (tmp_path / side).mkdir()
+        for name, raw in zip("abc", sorted((sid / "Sony" / side).glob("0*"))[:1] * 3, strict=True):
+            shutil.copy(raw, tmp_path / side / f"{name}.dng")
+    (tmp_path / "long" / "a.dng").unlink()
+    options = ["--preset", "paired-nafnet1-feedforward", "--data", tmp_path, "-o", tmp_path / "run", *TINY]
+    code, _, error = run(*options)
+    assert code == 0
+    assert error.count("its long exposure is missing") == 1
+    (tmp_path / "short" / "c.dng").write_bytes(b"no raw")  # the only one held out
+    code, _, error = run(*options)
+    assert code == 1
+    assert "nothing is left to use for validation; give another folder for it" in error.splitlines()
+    assert any(line.startswith(f"  {tmp_path}/short/c.dng: ") for line in error.splitlines())
 
 
 def test_dark_shading_of_dark_frames(sid: Path, run: Call, tmp_path: Path) -> None:

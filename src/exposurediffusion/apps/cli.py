@@ -154,5 +154,5 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if "--debug" in arguments:
             raise
-        complain(" ".join(reason(error).split()))
+        complain("\n".join(line.rstrip() for line in reason(error).splitlines() if line.strip()))  # a list stays a list
         return 1

@@ -122,12 +122,13 @@ def _run(
     main = os.environ.get("RANK", "0") == "0"  # torchrun and accelerate number their processes so; one of them talks
     if main:
         note(f"{name}: {found.about}; {recipe.iterations:,} iterations; Ctrl-C keeps a checkpoint in {output}")
+    images = recipe.batch * int(os.environ.get("WORLD_SIZE", "1"))  # an iteration, of all processes
     mean, first, begun = 0.0, 0, time.monotonic()
 
     def tick(iteration: int, loss: float) -> None:
         nonlocal mean, first
         mean, first = 0.99 * mean + 0.01 * loss if mean else loss, first or iteration - 1
-        speed = (iteration - first) * recipe.batch / (time.monotonic() - begun)
+        speed = (iteration - first) * images / (time.monotonic() - begun)
         bar.update(bar.task_ids[0], completed=iteration, description=f"loss {mean:.4f}, {speed:.0f} images/s")
 
     try:
@@ -157,11 +158,12 @@ def _summarise(preset: Preset, output: Path) -> None:
     if not entries:
         return
     last = entries[-1]
-    table = Table("ratio", "PSNR", "SSIM", "the paper on SID", title="Validation (correction: final)")
+    table = Table("ratio", "PSNR", "SSIM", "uncorrected", "the paper on SID", title="Validation (correction: final)")
     for ratio in sorted(int(key.removeprefix("psnr_x")) for key in last if key.startswith("psnr_x")):
         there = preset.expected.get(ratio)
         paper = f"{there[0]:.2f} / {there[1]:.3f}" if there else "-"
-        table.add_row(f"x{ratio}", f"{last[f'psnr_x{ratio}']:.2f}", f"{last[f'ssim_x{ratio}']:.3f}", paper)
+        psnr, ssim, plain = (last[f"{name}_x{ratio}"] for name in ("psnr", "ssim", "psnr_none"))
+        table.add_row(f"x{ratio}", f"{psnr:.2f}", f"{ssim:.3f}", f"{plain:.2f}", paper)
     console = Console()
     console.print(table)
     console.print("The paper's figures are of SID Sony's test scenes, centre crop, oracle correction: other scenes.")

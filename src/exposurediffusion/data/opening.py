@@ -28,21 +28,25 @@ class _Problems:
 
     root: Path
     stop: bool
+    split: Split
+    told: set[str]
     found: list[str] = field(default_factory=list)
 
     def add(self, problems: Sequence[str]) -> None:
         self.found += problems
         if self.stop and self.found:
-            raise ValueError(f"{self._text()}\nput this right, or go on without these files")
+            raise ValueError(f"{self._text(self.found)}\nput this right, or go on without these files")
 
     def tell(self, report: Callable[[str], None], left: int = 1) -> None:
         if not left:
-            raise ValueError(f"{self._text()}\nnothing is left to use")
-        if self.found:
-            report(f"{self._text()}\ngoing on without these files")
+            part = " for validation; give another folder for it" if self.split == "validation" else ""
+            raise ValueError(f"{self._text(self.found)}\nnothing is left to use{part}")
+        if new := [problem for problem in self.found if problem not in self.told]:
+            report(f"{self._text(new)}\ngoing on without these files")
+        self.told.update(self.found)
 
-    def _text(self) -> str:
-        unique = list(dict.fromkeys(self.found))
+    def _text(self, problems: Sequence[str]) -> str:
+        unique = list(dict.fromkeys(problems))
         return "\n  ".join([f"{self.root}: {len(unique)} problem{'s' if len(unique) != 1 else ''}:", *unique])
 
 
@@ -66,6 +70,7 @@ def open_dataset(
     subset: Subset | None = None,
     workers: int | None = None,
     report: Callable[[str], None] = lambda _: None,
+    told: set[str] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> ImageDataset | RawDataset | PairDataset:
     """Open a folder for training or validation.
@@ -90,12 +95,13 @@ def open_dataset(
         subset: of SID's Sony, see `sid.sid`.
         workers, tick: for decoding, see `FrameCache.build`.
         report: is given what people should read.
+        told: problems that they have read already, of another split; it is added to.
 
     Raises:
         ValueError: the folder does not have what is wanted, or there are problems and `on_problem` is stop.
     """
     kind = detect(root) if kind == "auto" else kind
-    problems = _Problems(root, on_problem == "stop")
+    problems = _Problems(root, on_problem == "stop", split, set() if told is None else told)
     if kind == "images":
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")

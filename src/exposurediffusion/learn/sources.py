@@ -62,6 +62,7 @@ class Source:
             "on_problem": self.on_problem,
             "dark_shading": None if self.dark_shading is None else load_dark_shading(self.dark_shading),
             "report": report,
+            "told": set(),
         }
         patches = open_dataset(self.data, self.dataset, "train", **options)
         if isinstance(patches, PairDataset):
