@@ -10,8 +10,9 @@ same network, loss, patch size, threads and loader processes:
 - ours: `learn.run.Run` on `learn.batches.batches` as `expose train` runs them: noise on the training device, batches
   of 8, channels last, bfloat16 where the device is good at it.
 
-Figures: images a second, of a window of time after the first steps; peak memory: resident, of the training process,
-plus what its loaders have for themselves (sampled), and the GPU's. Medians of the repeats, and the ratio of the two.
+Figures: images a second, of a window of time after the first steps, and images a second of processor time (loaders
+included), which other work on the machine distorts less; peak memory: resident, of the training process, plus what its
+loaders have for themselves (sampled), and the GPU's. Medians of the repeats, and the ratio of the two.
 """
 
 from __future__ import annotations
@@ -188,19 +189,27 @@ def perform(job: Job) -> None:
     torch.set_num_threads(job.threads)
     frames = open_dataset(Path(job.root), "sid-sony")
     assert isinstance(frames, RawDataset)
-    images, started = 0, 0.0
+    images, started, worked, speed, efficiency = 0, 0.0, 0.0, 0.0, 0.0
     for number, count in enumerate(CONTENDERS[job.contender](job, frames), 1):
         if number <= UNCOUNTED:
             _finish(job.device)
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), processor_seconds()
             continue
         images += count
         if time.perf_counter() - started > job.seconds:
+            _finish(job.device)  # the loader's processes are still there
+            speed = images / (time.perf_counter() - started)
+            efficiency = images / (processor_seconds() - worked)
             break
-    _finish(job.device)
-    speed = images / (time.perf_counter() - started)
     gpu = torch.cuda.max_memory_allocated() / 1e9 if job.device.startswith("cuda") else 0.0
-    print(json.dumps({"images_per_second": speed, "gpu_gb": gpu}), flush=True)
+    figures = {"images_per_second": speed, "images_per_processor_second": efficiency, "gpu_gb": gpu}
+    print(json.dumps(figures), flush=True)
+
+
+def processor_seconds() -> float:
+    """That this process and its loaders have used."""
+    children = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return time.process_time() + sum(times.user + times.system for times in children)
 
 
 def _finish(device: str) -> None:
@@ -302,9 +311,12 @@ def summary(network: str, mode: str, runs: dict[str, list[dict[str, float]]]) ->
     for name, figures in runs.items():
         row[name] = {key: round(median(run[key] for run in figures), 3) for key in figures[0]} | {"runs": figures}
         speed, peak = row[name]["images_per_second"], row[name]["peak_gb"]
-        print(f"{network:<8} {mode:<12} {name:<6} {speed:8.2f} images/s  {peak:.2f} GB", flush=True)
-    row["ratio"] = round(row["ours"]["images_per_second"] / row["plain"]["images_per_second"], 3)
-    print(f"{network:<8} {mode:<12} ratio  {row['ratio']:8.2f}", flush=True)
+        work = row[name]["images_per_processor_second"]
+        line = f"{speed:8.2f} images/s {work:8.2f} images/processor s  {peak:.2f} GB"
+        print(f"{network:<8} {mode:<12} {name:<6} {line}", flush=True)
+    for ratio, figure in (("ratio", "images_per_second"), ("processor_ratio", "images_per_processor_second")):
+        row[ratio] = round(row["ours"][figure] / row["plain"][figure], 3)
+    print(f"{network:<8} {mode:<12} ratio  {row['ratio']:8.2f} {row['processor_ratio']:17.2f}", flush=True)
     return row
 
 

@@ -183,7 +183,7 @@ def test_too_small_a_disk_is_noticed_before_the_work(
 ) -> None:
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SIZED(module._SPARE + 11_000))
     read = counted(monkeypatch)
-    with pytest.raises(ValueError, match=r"cache: 2 more frames need about 0\.0 GB, and 0\.0 GB are free; free some"):
+    with pytest.raises(ValueError, match=r"cache: 2 more frames need about 0\.0 MB, and 0\.0 MB are free; free some"):
         store.build(raws)
     assert read == ["a.dng"]  # from which the size is known
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SIZED(module._SPARE + 12_000))

@@ -203,7 +203,7 @@ class FrameCache:
         each = self._files(path)[0].stat().st_size
         free = shutil.disk_usage(self.folder).free - _SPARE
         if each * others > free:
-            needed, left = (f"{size / 1e9:.1f} GB" for size in (each * others, max(free, 0)))
+            needed, left = (f"{size / 1e6:,.1f} MB" for size in (each * others, max(free, 0)))
             raise ValueError(
                 f"{self.folder}: {others} more frames need about {needed}, and {left} are free; "
                 "free some space, or choose another folder for the cache"
