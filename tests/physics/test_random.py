@@ -67,7 +67,7 @@ def test_a_batch_of_n_is_n_batches_of_one(model: NoiseModel, planes: int) -> Non
     assert not torch.equal(shared[1:], together[1:])
 
 
-@pytest.mark.parametrize("size", [(3, 4, 99, 96), (3, 9, 67, 70)])
+@pytest.mark.parametrize("size", [(3, 4, 150, 120), (3, 9, 90, 88)])
 def test_threads_and_bands_change_nothing(size: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that are large enough for more than one thread and more than one band."""
     clean, ratio = torch.rand(size, generator=torch.Generator().manual_seed(2)), torch.full((3,), 50.0)

@@ -37,7 +37,7 @@ SMALL = 24.0  # rates below it come from the table
 GRID = 16  # rates of the table per electron
 COUNTS = 64  # counts of the table: P(N >= 64) is 2e-11 at rate 24; a power of two
 LARGEST = 2.0**20  # rates beyond it are torch's
-PART = 1 << 15  # counts at a time: in cache from step to step, and PyTorch does not divide a step among threads
+PART = 1 << 16  # counts at a time: in cache from step to step, and enough for what a step costs beside its numbers
 NORMAL_END = 1 - 2.0**-24  # largest float32 below 1: as far as the normal numbers of float32 reach, 5.3 deviations
 
 
@@ -92,8 +92,8 @@ def for_each_image(law: Callable[[Any, Any, Tensor], object], of: Any, drawn: Te
     """Fill `drawn` by `law(of, generator, drawn)`: with one generator all at once, else image by image.
 
     Images with generators of their own are made on as many threads as PyTorch may use: drawing is what takes the time,
-    and no PyTorch generator draws on two. A law should work in parts of at most `PART` numbers, which PyTorch does not
-    divide among threads of its own.
+    and no PyTorch generator draws on two. A law should work in parts of at most `PART` numbers, which PyTorch divides
+    among two threads of its own at most.
     """
 
     def fill(*image: Any) -> None:
