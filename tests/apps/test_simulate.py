@@ -16,8 +16,8 @@ from tests.statistics import BOUND, mean_z, variance_z
 from exposurediffusion.apps import simulate as app
 from exposurediffusion.apps.cli import main
 from exposurediffusion.data.exif import EXPOSURE_TIME, ISO, SOFTWARE, read_tags
+from exposurediffusion.data.plans import MANIFEST, known_noise
 from exposurediffusion.data.raw import read_raw
-from exposurediffusion.data.simulation import MANIFEST, known_noise
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.profile import find_camera, tukey_lambda_variance
 

@@ -10,15 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from exposurediffusion.data.plans import known_noise, sid_time
 from exposurediffusion.data.simulation import (
     BLACK,
     WHITE,
     cut_scene,
     draw_noise,
     draw_shading,
-    known_noise,
     seed_of,
-    sid_time,
     simulate_long,
     simulate_short,
 )

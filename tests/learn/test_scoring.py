@@ -14,7 +14,7 @@ from PIL import Image
 
 from exposurediffusion.data.cache import FrameCache
 from exposurediffusion.data.datasets import Sample
-from exposurediffusion.data.simulation import MANIFEST
+from exposurediffusion.data.plans import MANIFEST
 from exposurediffusion.learn.contenders import Answer, Capture, Network
 from exposurediffusion.learn.measuring import Protocol
 from exposurediffusion.learn.results import Results

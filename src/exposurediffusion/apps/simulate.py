@@ -30,11 +30,10 @@ from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.exif import DATETIME
 from exposurediffusion.data.files import atomic
 from exposurediffusion.data.images import find_images
-from exposurediffusion.data.simulation import (
+from exposurediffusion.data.plans import (
     ELD_ISOS,
     ELD_RATIOS,
     MANIFEST,
-    SID_SETTINGS,
     SPLITS,
     Scene,
     Setup,
@@ -43,6 +42,7 @@ from exposurediffusion.data.simulation import (
     read_manifest,
     simulate_scene,
 )
+from exposurediffusion.data.simulation import SID_SETTINGS
 from exposurediffusion.data.synthesis import Panorama, Photograph, load_clean
 from exposurediffusion.data.tiff import text_entry, tiff_bytes
 from exposurediffusion.physics.mosaic import CFA

@@ -12,8 +12,8 @@ from exposurediffusion.data.cache import CachedFrame, FrameCache
 from exposurediffusion.data.datasets import FramePair, ImageDataset, PairDataset, RawDataset
 from exposurediffusion.data.layouts import Kind, Listing, Pair, detect, eld, pairs, raws, sid, sid_references
 from exposurediffusion.data.listing import Split, choose
+from exposurediffusion.data.plans import MANIFEST, known_noise
 from exposurediffusion.data.sid import Subset
-from exposurediffusion.data.simulation import MANIFEST, known_noise
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import CameraProfile

@@ -14,8 +14,8 @@ from exposurediffusion.data.darks import load_dark_shading
 from exposurediffusion.data.datasets import FramePair, PairDataset, Sample
 from exposurediffusion.data.layouts import Kind, detect
 from exposurediffusion.data.opening import NoiseSource, open_dataset
+from exposurediffusion.data.plans import MANIFEST
 from exposurediffusion.data.sid import Subset
-from exposurediffusion.data.simulation import MANIFEST
 from exposurediffusion.learn.contenders import Answer, Contender, cropped
 from exposurediffusion.learn.measuring import Protocol, measure, nominal
 from exposurediffusion.learn.pictures import brightness, developed, error_map, mask_map, png
