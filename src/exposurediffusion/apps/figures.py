@@ -170,7 +170,8 @@ def plot_convergence(curves: Mapping[str, Curve], path: File, title: str = "") -
         _curves(panel, curves)
         panel.set(xlabel="network evaluations", ylabel="PSNR, dB", title=title)
         ticks_at(panel, steps)
-        panel.legend(loc="best")
+        if curves:
+            panel.legend(loc="best")
     return Path(path)
 
 
