@@ -239,7 +239,7 @@ def _costs(lab: Laboratory, title: str, presets: Mapping[str, str], paper: Mappi
                     f"{mine.multiply_adds / 1e9:.2f} G",
                     f"{counted / 1e9:.2f} G",
                     None if mine.seconds is None else f"{mine.seconds:.2f} s",
-                    published and f"{published.parameters / 1e6:.4g} M",
+                    published and f"{published.parameters:,}",
                     published and f"{published.multiply_adds / 1e9:.2f} G",
                     published and published.seconds and f"{published.seconds:.4f} s",
                 ]
