@@ -32,8 +32,10 @@ def side_by_side(*columns: Float[Tensor, "n c h w"]) -> np.ndarray:
         shown = [colours(image) for image in images]
         reference = shown[-1]
         balance = reference[1].mean() / reference.mean(dim=(1, 2)).clamp(min=1e-6)
-        bright = BRIGHT / max(_bright_end(balance[:, None, None] * reference), 1e-6)
-        row = torch.cat([balance[:, None, None] * colour * bright for colour in shown], dim=2)
+        balance = (balance / balance.min())[:, None, None]
+        white = [(balance * colour).clamp(max=1) for colour in shown]  # clipped highlights are white, not magenta
+        bright = BRIGHT / max(_bright_end(white[-1]), 1e-6)
+        row = bright * torch.cat(white, dim=2)
         rows.append(encode_srgb(row.permute(1, 2, 0).numpy()))
     return np.rint(255 * np.concatenate(rows)).astype(np.uint8)
 
