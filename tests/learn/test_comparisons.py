@@ -13,7 +13,7 @@ from exposurediffusion.learn import comparisons
 from exposurediffusion.learn.budgets import Budget, run_name
 from exposurediffusion.learn.contenders import Contender
 from exposurediffusion.learn.cost import cost
-from exposurediffusion.learn.measuring import CORRECTIONS, Figure, Protocol
+from exposurediffusion.learn.measuring import CORRECTIONS, Correction, Figure, Protocol
 from exposurediffusion.learn.presets import find_preset
 from exposurediffusion.learn.reproduction import Figures, Laboratory
 from exposurediffusion.learn.scoring import Selection
@@ -43,7 +43,7 @@ class Canned(Laboratory):
             self.missing.append(name)
             return {}
         ratios = {100: 0.0, 200: 3.0, 250: 4.0, 300: 5.0}
-        chosen = [c for c in CORRECTIONS if c in self.protocol.corrections]
+        chosen: list[Correction] = [c for c in CORRECTIONS if c in self.protocol.corrections]
         return {(r, c): Figure(self.known[name] - less + SHIFT[c], 0.5) for r, less in ratios.items() for c in chosen}
 
     def run(self, preset: str, matched: bool = False, **_: Any) -> Figures:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from exposurediffusion.learn import contenders
 from exposurediffusion.learn.contenders import BlockMatching, Capture, Contender, Diffusion, Network, cropped
+from exposurediffusion.learn.weights import TrainedDiffusion
 from exposurediffusion.models.denoiser import Conditions, DenoiserConfig
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.sensor import electrons_per_unit
@@ -19,10 +20,9 @@ from exposurediffusion.process.steps import StepRule
 from tests.simulated import DRAWN, SMALL, STEADY, sample, tiny, tiny_diffusion
 
 ONE = sample()
-NOISE = ONE.noise
-assert NOISE is not None
+assert ONE.noise is not None
 assert ONE.capture is not None
-CAPTURE = ONE.capture
+NOISE, CAPTURE = ONE.noise, ONE.capture
 
 
 def network(sampling: Any = STEADY, config: DenoiserConfig = SMALL, **names: str) -> Network:
@@ -153,7 +153,8 @@ def test_bm3d_is_told_the_noise_of_each_plane(monkeypatch: pytest.MonkeyPatch) -
 def test_diffusion_is_ddim_from_the_noise_of_a_seed() -> None:
     pytest.importorskip("diffusers")
     model = tiny(config=tiny_diffusion())
-    contender = Diffusion(model, 2, "small", "0123")  # type: ignore[arg-type] - a diffusion model
+    assert isinstance(model, TrainedDiffusion)
+    contender = Diffusion(model, 2, "small", "0123")
     expected = model.sample(CAPTURE[None], 2, torch.Generator().manual_seed(3))[0]
     assert torch.equal(contender(ONE, 3).estimate, expected)
     assert not torch.equal(contender(ONE, 4).estimate, expected)

@@ -173,9 +173,9 @@ def test_dark_frames_are_taken_off(simsid: Path) -> None:
 def test_all_pairs_are_measured_and_none_twice(simsid: Path, tmp_path: Path) -> None:
     opened = Selection(simsid, ratios=(100, 300)).open()
     ticks: list[None] = []
-    contender = Counting()
+    contender, results = Counting(), Results(tmp_path, {})
     for _ in range(2):
-        results = Results(tmp_path, {})
+        results = Results(tmp_path, {})  # as if begun anew
         score(opened, [Capture(), contender], PLAIN, results, tick=lambda: ticks.append(None))
     assert contender.calls == len(opened.pairs) == 4
     assert len(ticks) == 2 * 2 * 4
