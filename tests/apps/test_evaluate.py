@@ -69,7 +69,7 @@ def exposed(
 ) -> np.ndarray:
     """The network at the capture and at the reference exposure (paper, markov, mean, T = 1, clamped)."""
     model, one = load(path), torch.ones(1)
-    read = noise["read"] ** 2 * float(tukeylambda.var(noise["tukey_shape"])) + noise["row"] ** 2 + 1 / 12
+    read = noise["read"] ** 2 * np.asarray(tukeylambda.var(noise["tukey_shape"])).item() + noise["row"] ** 2 + 1 / 12
     state = capture.clip(0, 1)
     origin = torch.from_numpy(state)[None]
     conditions = Conditions(ratio * one, noise["gain"] * one, float(read) * one, 15871.0, origin)
