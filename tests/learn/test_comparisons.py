@@ -250,7 +250,7 @@ def test_table7_has_diffusion_at_equal_compute(simsid: Path, tmp_path: Path, mon
     ]
     assert cells(table, "UNet")[3] == "38.88 / 0.901"
     assert [row[0] for row in costs.rows] == ["Ours (UNet-based)", "Diffusion-based-1", "Diffusion-based-2"]
-    assert shown(costs)[1][5:] == ["8.619 M", "367.15 G", "-"]
+    assert shown(costs)[1][5:] == ["8,619,000", "367.15 G", "-"]
 
 
 def test_the_gain_is_against_equal_compute(simsid: Path, tmp_path: Path) -> None:
