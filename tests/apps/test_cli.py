@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,7 +268,10 @@ def test_interrupt_leaves_nothing_half_written(tmp_path):
         write_dng(tmp_path / f"{index:02}.dng", frame)
     command = [sys.executable, "-m", "exposurediffusion", "enhance", str(tmp_path), "-o", str(tmp_path / "out")]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for each other take minutes on a busy machine
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=alone) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A suite that a shell runs in the background hands down that SIGINT is to be ignored.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **pipes, env=alone, preexec_fn=heeding) as process:
         while not list((tmp_path / "out").glob("*.dng")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

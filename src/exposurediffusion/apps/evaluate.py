@@ -113,26 +113,32 @@ def evaluate(
             failed=None if debug else failed,
             tick=lambda: bar.advance(bar.task_ids[0]),
         )
+    facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
+    _conclude(results, contenders, facts, summary)
+    return summary.finish()
+
+
+def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str, Any], summary: Summary) -> None:
+    """Write and show the means: a table for each correction, and what they have to be read with."""
     figures = [
         {"contender": name, "ratio": ratio, "correction": correction}
         | {field: for_json(value) for field, value in asdict(figure).items()}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
-    facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
     told = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
     settings = [f"{contender.name}: {_told(contender)}" for contender in contenders if len(contender.settings) > 1]
     names = [contender.name for contender in contenders]
     tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {told}.", *settings])
-    write_text(output / "summary.md", "\n".join(table.markdown() for table in tables))
-    write_text(output / "summary.csv", "\n".join(table.csv() for table in tables))
-    write_text(output / "summary.json", jsonlib.dumps({"settings": results.settings, "figures": figures}, indent=1))
+    folder = results.folder
+    write_text(folder / "summary.md", "\n".join(table.markdown() for table in tables))
+    write_text(folder / "summary.csv", "\n".join(table.csv() for table in tables))
+    write_text(folder / "summary.json", jsonlib.dumps({"settings": results.settings, "figures": figures}, indent=1))
     for figure in figures:
         summary.add(None, **figure)
-    if not json:
+    if not summary.as_json:
         for table in tables:
             show(table)
-        print(output / "summary.md")
-    return summary.finish()
+        print(folder / "summary.md")
 
 
 def _told(contender: Contender) -> str:
