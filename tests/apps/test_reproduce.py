@@ -261,6 +261,18 @@ def test_missing_runs_are_trained_if_asked(
     assert (code, "training" in error) == (0, False)
 
 
+def test_rates_are_tried_and_told(simsid: Path, run: Call, tmp_path: Path) -> None:
+    for seed, name in enumerate(("pmn-nafnet2-exposure-x100@0.001", "pmn-nafnet2-exposure-x100@0.006")):
+        weights_like(tmp_path / "runs" / name / "weights.safetensors", DRAWN, seed)
+    chosen = options(simsid, tmp_path / "runs", tmp_path / "out", 250)
+    code, out, error = run("table6", "--rates", 0.001, "6e-3", *chosen)
+    assert code == 0, error
+    tried = table(tmp_path / "out" / "table6.md", "pmn-nafnet2-exposure-x100")
+    assert tried[2] == ("0.001" if float(tried[0]) > float(tried[1]) else "0.006")
+    assert "Learning rates" in out
+    assert "pmn-nafnet2-feedforward-x100@0.001, pmn-nafnet2-feedforward-x100@0.006" in error
+
+
 # --------------------------------------------------------------------------------------------------------- mistakes
 
 
@@ -273,6 +285,9 @@ def test_missing_runs_are_trained_if_asked(
         (["table4", "--root", "nowhere"], "nowhere: no such folder"),
         (["table4", "--weights", "nowhere"], "nowhere: no such folder; give the folder of trained runs, or --train"),
         (["table4", "--seeds", 0], "--seeds is at least 1"),
+        (["table4", "--rates", 0.001, 0], "--rates are different numbers above 0"),
+        (["table4", "--rates", 0.001, "1e-3"], "--rates are different numbers above 0"),
+        (["table4", "--rates", 0.001, "--corrections", "none"], "chosen by the correction final"),
         (["table4", "--budget", "night"], "--budget is paper, evening, or a number"),
         (["table4", "--crop", 3], "a crop of at least 7"),
     ],

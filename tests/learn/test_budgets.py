@@ -17,6 +17,7 @@ def test_names_of_runs() -> None:
     assert run_name("eld-unet-exposure") == "eld-unet-exposure"
     assert run_name("eld-unet-feedforward", matched=True) == "eld-unet-feedforward+compute"
     assert run_name("eld-unet-feedforward", True, 2) == "eld-unet-feedforward+compute+seed2"
+    assert run_name("eld-unet-feedforward", True, 2, 3e-3) == "eld-unet-feedforward+compute+seed2@0.003"
 
 
 def test_budgets_by_name() -> None:
@@ -45,6 +46,15 @@ def test_the_papers_budget_is_its_recipe() -> None:
     for preset in PRESETS.values():
         assert Budget().recipe(preset) == replace(preset.recipe, seed=0)
         assert Budget().recipe(preset, seed=4).seed == 4
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(EVENING)])
+def test_a_learning_rate_of_ones_own_changes_nothing_else(budget: Budget) -> None:
+    preset = find_preset("eld-unet-exposure")
+    given, own = budget.recipe(preset, True, 1, 7e-3), budget.recipe(preset, True, 1)
+    assert given.optimizer.lr == 7e-3
+    assert replace(given, optimizer=own.optimizer) == own
+    assert replace(given.optimizer, lr=own.optimizer.lr) == own.optimizer
 
 
 def test_a_small_budget_changes_size_and_not_kind() -> None:

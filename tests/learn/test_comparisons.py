@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from exposurediffusion.learn.contenders import Contender
 from exposurediffusion.learn.cost import cost
 from exposurediffusion.learn.measuring import CORRECTIONS, Correction, Figure, Protocol
 from exposurediffusion.learn.presets import find_preset
-from exposurediffusion.learn.reproduction import Figures, Laboratory
+from exposurediffusion.learn.reproduction import Figures, Laboratory, Trial
 from exposurediffusion.learn.scoring import Selection
 from exposurediffusion.learn.tables import Table, text
 from tests.simulated import tiny, tiny_diffusion
@@ -99,6 +100,30 @@ def test_table4_compares_each_noise_at_both_budgets(simsid: Path, tmp_path: Path
     assert set(lab.missing) == runs | {f"{noise}-unet-feedforward+compute" for noise in ("paired", "eld", "pmn")}
 
 
+@pytest.mark.parametrize("spread", [0.3, None])
+def test_a_gain_has_a_standard_error_where_both_have_seeds(spread: float | None, simsid: Path, tmp_path: Path) -> None:
+    lab = laboratory(simsid, tmp_path, ("final",))
+    ours, baseline = Figure(33.5, 0.5, 0.4, seeds=3), Figure(31, 0.5, spread, seeds=2)
+    lab.run = lambda preset, *_, **__: {(100, "final"): ours if "exposure" in preset else baseline}  # type: ignore[method-assign]
+    (table,) = comparisons.table4(lab)
+    error = "" if spread is None else f" ±{(0.4**2 / 3 + 0.3**2 / 2) ** 0.5:.2f}"
+    assert cells(table, "x100", "ELD")[3] == f"+2.50{error}"
+
+
+def test_the_search_for_learning_rates_is_shown(simsid: Path, tmp_path: Path) -> None:
+    lab = laboratory(simsid, tmp_path)
+    assert comparisons.rates(lab) == []
+    lab.rates = (1e-3, 6e-3)
+    lab.trials = {
+        "eld-unet-exposure": Trial({1e-3: 31.234, 6e-3: nan}, 1e-3),
+        "a": Trial({1e-3: nan, 6e-3: nan}, None),
+    }
+    (table,) = comparisons.rates(lab)
+    assert table.header == ["run", "0.001", "0.006", "chosen"]
+    assert shown(table) == [["a", "-", "-", "-"], ["eld-unet-exposure", "31.23", "-", "0.001"]]
+    assert "validation" in table.notes[0]
+
+
 def test_only_the_corrections_that_were_taken_are_shown(simsid: Path, tmp_path: Path) -> None:
     (table,) = comparisons.table4(laboratory(simsid, tmp_path, ("oracle",)))
     assert "correction: oracle" in table.title
@@ -111,7 +136,9 @@ def test_a_baseline_has_the_better_of_its_inputs(
 ) -> None:
     known = {"eld-unet-feedforward": 30.0, "eld-unet-feedforward+compute": 33.0}
     if photons is not None:
-        (tmp_path / "eld-unet-feedforward-photons").mkdir()
+        there = tmp_path / "eld-unet-feedforward-photons" / "weights.safetensors"
+        there.parent.mkdir()
+        there.touch()
         known["eld-unet-feedforward-photons"] = photons
     lab = laboratory(simsid, tmp_path, ("final",), **known)
     figures, better = comparisons.feedforward(lab, "eld-unet", False)

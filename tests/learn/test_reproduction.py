@@ -14,11 +14,13 @@ from exposurediffusion.data.opening import open_dataset
 from exposurediffusion.learn import budgets, reproduction, trainer
 from exposurediffusion.learn.budgets import Budget
 from exposurediffusion.learn.contenders import Capture, Diffusion, Network
-from exposurediffusion.learn.measuring import Protocol
+from exposurediffusion.learn.measuring import Protocol, summarise
 from exposurediffusion.learn.presets import Preset, find_preset
 from exposurediffusion.learn.recipe import Recipe
 from exposurediffusion.learn.reproduction import Laboratory
-from exposurediffusion.learn.scoring import Selection
+from exposurediffusion.learn.results import Results
+from exposurediffusion.learn.run import NonFiniteLoss
+from exposurediffusion.learn.scoring import Selection, score
 from exposurediffusion.learn.weights import TrainedDenoiser, load
 from tests.learn.conftest import PLAIN
 from tests.simulated import DRAWN, SMALL, STEADY, weights_like
@@ -153,6 +155,65 @@ def test_diffusion_models(laboratory: Make, tmp_path: Path) -> None:
     assert lab.full_size("p+g-diffusion-small").config == find_preset("p+g-diffusion-small").recipe.diffusion
 
 
+# -------------------------------------------------------------------------------------------------- learning rates
+
+RATES = (0.001, 0.003)
+
+
+def validation(lab: Laboratory, name: str) -> dict[int, float]:
+    """PSNR of a run on the validation split, by ratio, measured apart from the laboratory's own."""
+    unseen = replace(lab.selection, split="validation", ratios=())
+    (path,) = lab.weights.glob(f"{name}/weights.safetensors")
+    results = Results(lab.output / f"independent-{name}", {})
+    score(unseen.open(), [lab.contender(path, None, {})], lab.protocol, results)
+    return {ratio: figure.psnr for (_, ratio, _), figure in summarise(results.records).items()}
+
+
+@pytest.mark.parametrize("preset", [RUN, "pmn-nafnet2-exposure-x100"])
+def test_the_rate_is_chosen_on_validation_at_the_ratios_trained(laboratory: Make, tmp_path: Path, preset: str) -> None:
+    for seed, rate in enumerate(RATES):
+        put(tmp_path, f"{preset}@{rate}", seed)
+    lab = laboratory(rates=RATES)
+    figure = lab.run(preset)[100, "final"]
+    found = {rate: validation(lab, f"{preset}@{rate}") for rate in RATES}
+    assert all(set(figures) == {100, 250, 300} for figures in found.values())
+    only = (100,) if preset.endswith("x100") else (100, 250, 300)
+    levels = {rate: np.mean([figures[ratio] for ratio in only]) for rate, figures in found.items()}
+    trial = lab.trials[preset]
+    assert trial.figures == pytest.approx(levels)
+    assert trial.rate == max(levels, key=lambda rate: levels[rate])
+    _, results = lab.opened(lab.selection)
+    assert {record.contender for record in results.records} == {f"{preset}@{trial.rate}, T = 1"}  # no other was tested
+    assert figure.psnr == pytest.approx(np.mean([record.psnr for record in results.records]))
+    assert (tmp_path / "out" / "measured-validation" / "images.csv").is_file()
+
+
+def test_further_seeds_take_the_rate_that_was_chosen(laboratory: Make, tmp_path: Path) -> None:
+    for seed, rate in enumerate(RATES):
+        put(tmp_path, f"{RUN}@{rate}", seed)
+        put(tmp_path, f"{RUN}+seed1@{rate}", seed)
+    lab = laboratory(rates=RATES, seeds=2)
+    assert lab.run(RUN)[100, "final"].spread is not None
+    _, results = lab.opened(lab.selection)
+    chosen = lab.trials[RUN].rate
+    names = {record.contender for record in results.records}
+    assert names == {f"{RUN}{seed}@{chosen}, T = 1" for seed in ("", "+seed1")}
+
+
+def test_rates_that_nobody_trained_are_missing(laboratory: Make, tmp_path: Path) -> None:
+    lab = laboratory(rates=RATES)
+    assert not lab.tried(RUN)
+    assert lab.run(RUN) == {}
+    assert lab.missing == [f"{RUN}@{rate}" for rate in RATES]
+    put(tmp_path, f"{RUN}@0.003")
+    put(tmp_path, RUN)  # of the budget's own rate: is no candidate
+    lab = laboratory(rates=RATES)
+    assert lab.tried(RUN)
+    assert lab.path(RUN) == tmp_path / "runs" / f"{RUN}@0.003" / "weights.safetensors"
+    assert lab.missing == [f"{RUN}@0.001"]
+    assert np.isnan(lab.trials[RUN].figures[0.001])
+
+
 # --------------------------------------------------------------------------------------------------------- training
 
 
@@ -161,8 +222,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two iterations of patches of 16x16; the devices that are asked for."""
     original = budgets.Budget.recipe
 
-    def recipe(self: Budget, preset: Preset, matched: bool = False, seed: int = 0) -> Recipe:
-        whole = original(self, preset, matched, seed)
+    def recipe(self: Budget, preset: Preset, *others: Any) -> Recipe:
+        whole = original(self, preset, *others)
         return replace(
             whole, batch=2, patch=16, denoiser=replace(whole.denoiser, backbone="unet", options=SMALL.options)
         )
@@ -202,6 +263,27 @@ def test_each_seed_is_trained(laboratory: Make, quick: list[str], tmp_path: Path
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {RUN, f"{RUN}+seed1"}
     seeds = [load(p).card.training["recipe"]["seed"] for p in sorted((tmp_path / "runs").rglob("weights.safetensors"))]
     assert seeds == [0, 1]
+
+
+def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
+    laboratory: Make, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, trained, told = trainer.train, [], []
+
+    def train(recipe: Recipe, *arguments: Any, **options: Any) -> Path:
+        trained.append((recipe.optimizer.lr, recipe.seed))
+        if recipe.optimizer.lr > 1:
+            raise NonFiniteLoss("the loss is not finite at iteration 1")
+        return kind(recipe, *arguments, **options)
+
+    monkeypatch.setattr(trainer, "train", train)
+    lab = laboratory(training=True, seeds=2, rates=(0.001, 100.0), report=told.append)
+    assert lab.run(RUN)[100, "final"].spread is not None
+    assert trained == [(0.001, 0), (100.0, 0), (0.001, 1)]
+    assert f"{RUN}@100 is out of the choice of rates: the loss is not finite at iteration 1" in told
+    monkeypatch.setattr(budgets, "_rate", lambda _: 100.0)
+    with pytest.raises(ValueError, match="the loss is not finite"):  # without a choice, it is an error
+        laboratory(training=True).run(RUN)
 
 
 def test_training_that_is_stopped_says_how_to_go_on(laboratory: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,16 @@ def test_csv_has_two_columns_for_figures_at_full_precision() -> None:
     ]
 
 
+def test_csv_has_a_third_column_where_seeds_have_a_spread() -> None:
+    rows = [[Figure(30.5, 0.5, 0.25), HALF], [HALF, HALF], ["word", None]]
+    assert Table("Title", ["many", "one"], rows).csv().splitlines() == [
+        "many PSNR,many SSIM,many spread,one PSNR,one SSIM",
+        "30.5,0.5,0.25,31.23456,0.87654",
+        "31.23456,0.87654,,31.23456,0.87654",
+        "word,,,,",
+    ]
+
+
 def test_a_column_of_figures_may_hold_a_word() -> None:
     table = Table("Title", ["x100"], [[HALF], ["none"]])
     assert table.csv().splitlines()[-1] == "none,"

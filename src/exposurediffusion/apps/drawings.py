@@ -66,7 +66,8 @@ def figure4(lab: Laboratory, path: Path) -> list[Table]:
 def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table]:
     """Mask and error change of the adaptive residual layer on a scene; by default the one with most highlights."""
     presets = {"with": "p+g-nafnet1-exposure", "without": "p+g-nafnet1-exposure-no-residual"}
-    if None in [lab.model(preset) for preset in presets.values()]:  # all are asked for, so all that miss are told
+    paths = {name: found for name, preset in presets.items() if (found := lab.path(preset)) is not None}
+    if len(paths) < len(presets):  # all were asked for, so all that miss are told
         return []
     opened, _ = lab.opened(lab.selection)
     samples = [(pair.scene, cropped(opened[i], lab.protocol.crop)) for i, pair in enumerate(opened.pairs)]
@@ -74,8 +75,7 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
     clean = sample.clean.clamp(0, 1)
     rows: list[list[Cell]] = []
     maps, mask, captions = {}, torch.zeros(1, *clean.shape[1:]), {}
-    for name, preset in presets.items():
-        weights = lab.weights / preset / "weights.safetensors"
+    for name, weights in paths.items():
         answer = lab.contender(weights, None, {})(sample)
         first, last = (
             illuminance_correction(image[None], clean[None])[0]

@@ -37,6 +37,7 @@ def reproduce(
     budget: str = "evening",
     train: _Flag = False,
     seeds: int = 1,
+    rates: tuple[float, ...] = (),
     corrections: tuple[Correction, ...] = ("none", "final", "oracle"),
     crop: int | Literal["auto", "whole"] = "auto",
     scene: str | None = None,
@@ -61,6 +62,8 @@ def reproduce(
             64x64; or another number of iterations of that kind.
         train: train what is missing.
         seeds: runs of each preset, for mean and spread.
+        rates: learning rates to try every run at, as PRESET@RATE, such as 0.001 0.003; the best on the validation split
+            is measured. By default the budget's own.
         corrections: of brightness by the reference: none; final, once; oracle, after every step, as published.
         crop: side of the centre crop in packed pixels, or whole; auto: 512 for SID, whole for others.
         scene: of fig5; by default the one with most highlights.
@@ -79,6 +82,10 @@ def reproduce(
         raise UsageError(f"{weights}: no such folder; give the folder of trained runs, or --train")
     if seeds < 1:
         raise UsageError("--seeds is at least 1")
+    if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
+        raise UsageError("--rates are different numbers above 0")
+    if rates and "final" not in corrections:
+        raise UsageError("--rates are chosen by the correction final: add it to --corrections")
     try:
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol, found = Protocol(side, corrections), find_device(device)
@@ -91,9 +98,9 @@ def reproduce(
         with progress(artefact, 1) as bar:
             # Anew for each: what is missing is told of it alone.
             tick = _ticker(bar, artefact)
-            lab = Laboratory(plain, weights, output, protocol, size, seeds, train, found, shading, note, tick)
+            lab = Laboratory(plain, weights, output, protocol, size, seeds, rates, train, found, shading, note, tick)
             try:
-                tables = _make(artefact, lab, output, eld, scene)
+                tables = [*_make(artefact, lab, output, eld, scene), *comparisons.rates(lab)]
             except ValueError as error:
                 absent = (
                     f" (no weights of {', '.join(lab.missing)} in {weights}; --train trains them)"

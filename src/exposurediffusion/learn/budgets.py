@@ -45,16 +45,19 @@ class Budget:
             raise ValueError(f"--budget is paper, evening, or a number of iterations of the method, not {text!r}")
         return Budget(int(text))
 
-    def recipe(self, preset: Preset, matched: bool = False, seed: int = 0) -> Recipe:
+    def recipe(self, preset: Preset, matched: bool = False, seed: int = 0, rate: float | None = None) -> Recipe:
         """The recipe of a preset at this budget.
 
         Args:
             preset: a row of the paper.
             matched: as many network evaluations as the method takes with T = 2, three for each of its iterations.
             seed: of the run.
+            rate: learning rate; None: the budget's own.
         """
-        recipe = replace(preset.recipe, seed=seed)
-        factor = 3 if matched else 1
+        recipe = self._sized(replace(preset.recipe, seed=seed), 3 if matched else 1)
+        return recipe if rate is None else replace(recipe, optimizer=replace(recipe.optimizer, lr=rate))
+
+    def _sized(self, recipe: Recipe, factor: int) -> Recipe:
         if self.iterations is None:
             return replace(recipe, iterations=recipe.iterations * factor)
         recipe = replace(
@@ -78,6 +81,7 @@ def _rate(recipe: Recipe) -> float:
     return 3e-3 if recipe.diffusion is None and recipe.denoiser.backbone == "nafnet" else 1e-3
 
 
-def run_name(preset: str, matched: bool = False, seed: int = 0) -> str:
-    """Folder of a run below the folder of weights: `PRESET[+compute][+seedN]`."""
-    return preset + ("+compute" if matched else "") + (f"+seed{seed}" if seed else "")
+def run_name(preset: str, matched: bool = False, seed: int = 0, rate: float | None = None) -> str:
+    """Folder of a run below the folder of weights: `PRESET[+compute][+seedN][@RATE]`."""
+    ending = "" if rate is None else f"@{rate:g}"
+    return preset + ("+compute" if matched else "") + (f"+seed{seed}" if seed else "") + ending

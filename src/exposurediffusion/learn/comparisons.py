@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import isnan, sqrt
 from pathlib import Path
 
 from exposurediffusion.learn.contenders import BlockMatching, Capture
@@ -129,7 +130,7 @@ def feedforward(lab: Laboratory, stem: str, matched: bool, ending: str = "") -> 
     what doubt there is favours the baseline.
     """
     plain = lab.run(f"{stem}-feedforward{ending}", matched)
-    if ending or not (lab.weights / f"{stem}-feedforward-photons{'+compute' if matched else ''}").is_dir():
+    if ending or not lab.tried(f"{stem}-feedforward-photons", matched):
         return plain, False  # an optional row: only where somebody has trained it
     photons = lab.run(f"{stem}-feedforward-photons", matched)
     return (photons, True) if _level(photons) > _level(plain) else (plain, False)
@@ -161,13 +162,23 @@ def _comparison(
         filled: list[list[Cell]] = []
         for labels, (stem, ratio) in rows.items():
             few, many, ours = (figures.get((ratio, correction)) for figures in runs[stem])
-            gain = f"{ours.psnr - many.psnr:+.2f}" if ours and many else None
-            filled.append([*filter(None, labels), few, many, ours, gain, *_published(paper, labels, baseline, method)])
+            measured = few, many, ours, _gain(ours, many)
+            filled.append([*filter(None, labels), *measured, *_published(paper, labels, baseline, method)])
         return filled
 
     heads = [head for head, label in zip(paper.heads, next(iter(rows)), strict=True) if label]
     notes = [f"Baselines that were better with photon planes, and are shown so: {'; '.join(told)}."] if told else []
     return _by_correction(lab, f"{paper.name}: {paper.caption}", [*heads, *COMPARED], cells, notes)
+
+
+def _gain(ours: Figure | None, baseline: Figure | None) -> str | None:
+    """The difference in dB, and its standard error if both have several seeds."""
+    if ours is None or baseline is None:
+        return None
+    gain = f"{ours.psnr - baseline.psnr:+.2f}"
+    if ours.spread is None or baseline.spread is None:
+        return gain
+    return f"{gain} ±{sqrt(ours.spread**2 / ours.seeds + baseline.spread**2 / baseline.seeds):.2f}"
 
 
 def _published(paper: PaperTable, labels: tuple[str, ...], baseline: str, method: str) -> list[Cell]:
@@ -215,6 +226,22 @@ def _by_correction(
         Table(f"{title} (correction: {each})", header, rows(each), told if each == chosen[-1] else ())
         for each in chosen
     ]
+
+
+def rates(lab: Laboratory) -> list[Table]:
+    """What the search for learning rates found; nothing if there was none."""
+    if not lab.trials:
+        return []
+    rows: list[list[Cell]] = [
+        [
+            name,
+            *(None if isnan(trial.figures[rate]) else f"{trial.figures[rate]:.2f}" for rate in lab.rates),
+            None if trial.rate is None else f"{trial.rate:g}",
+        ]
+        for name, trial in sorted(lab.trials.items())
+    ]
+    note = "PSNR in dB on the validation split, correction final, seed 0; further seeds are trained at the chosen rate."
+    return [Table("Learning rates", ["run", *(f"{rate:g}" for rate in lab.rates), "chosen"], rows, [note])]
 
 
 def _paper(table: PaperTable, row: tuple[str, ...], column: str) -> Cell:

@@ -176,6 +176,7 @@ class Figure:
         spread: standard deviation of the mean PSNR over seeds; None: one seed.
         images: how many.
         psnr_srgb, ssim_srgb: of the rendering, where there is one.
+        seeds: how many.
     """
 
     psnr: float
@@ -184,6 +185,7 @@ class Figure:
     images: int = 0
     psnr_srgb: float | None = None
     ssim_srgb: float | None = None
+    seeds: int = 1
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ±{self.spread:.2f}"
@@ -209,7 +211,7 @@ def _figure(seeds: list[list[Record]]) -> Figure:
     srgb = None, None
     if rendered:
         srgb = mean([r.psnr_srgb or 0.0 for r in rendered]), mean([r.ssim_srgb or 0.0 for r in rendered])
-    return Figure(mean(means), mean([r.ssim for r in every]), deviation(means), len(seeds[0]), *srgb)
+    return Figure(mean(means), mean([r.ssim for r in every]), deviation(means), len(seeds[0]), *srgb, len(seeds))
 
 
 def mean(values: Sequence[float]) -> float:

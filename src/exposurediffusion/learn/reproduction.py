@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +15,7 @@ from exposurediffusion.data.datasets import PairDataset
 from exposurediffusion.learn.budgets import Budget, run_name
 from exposurediffusion.learn.contenders import Contender, Diffusion, Network
 from exposurediffusion.learn.execution import Execution
-from exposurediffusion.learn.measuring import Correction, Figure, Protocol, Record, summarise
+from exposurediffusion.learn.measuring import Correction, Figure, Protocol, Record, mean, summarise
 from exposurediffusion.learn.presets import find_preset
 from exposurediffusion.learn.results import Results
 from exposurediffusion.learn.scoring import Selection, score
@@ -28,9 +29,19 @@ Tick = Callable[[str, int, int], None]
 """`tick(what, done, of)`."""
 
 
+class Trial(NamedTuple):
+    """The search for the learning rate of a run.
+
+    `figures`: rate -> PSNR on validation, dB; NaN where there are no weights. `rate`: the best; None: there are none.
+    """
+
+    figures: dict[float, float]
+    rate: float | None
+
+
 @dataclass
 class Laboratory:
-    """Measures runs by their presets, and remembers what was missing.
+    """Measures runs by their presets, and remembers what was missing, and what was tried.
 
     Attributes:
         selection: the data that is measured on; the same root is trained on.
@@ -39,6 +50,8 @@ class Laboratory:
         protocol: how figures are taken.
         budget: of runs that are trained here.
         seeds: runs of each preset, from seed 0 on, as far as there are some.
+        rates: learning rates that every run is tried at; the one that is best on validation is measured. None: as
+            the budget has it.
         training: train what is missing.
         device: of networks.
         dark_shading: a map or a folder of dark frames, for the rows of PMN; None: they go without.
@@ -51,18 +64,25 @@ class Laboratory:
     protocol: Protocol
     budget: Budget
     seeds: int = 1
+    rates: tuple[float, ...] = ()
     training: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dark_shading: Path | None = None
     report: Callable[[str], None] = lambda _: None
     tick: Tick = lambda what, done, of: None
     missing: list[str] = field(default_factory=list)
+    trials: dict[str, Trial] = field(default_factory=dict)
     _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict)
 
     def model(self, preset: str, matched: bool = False, seed: int = 0) -> TrainedDenoiser | TrainedDiffusion | None:
         """The weights of a run; None, and noted as missing, if there are none and none are trained."""
-        path = self._path(preset, matched, seed)
+        path = self.path(preset, matched, seed)
         return None if path is None else load_any(path, self.device)
+
+    def tried(self, preset: str, matched: bool = False) -> bool:
+        """Whether somebody has trained a run, at any of the rates; for rows that are optional."""
+        names = [run_name(preset, matched, rate=rate) for rate in self.rates or (None,)]
+        return any((self.weights / name / "weights.safetensors").is_file() for name in names)
 
     def full_size(self, preset: str) -> ExposureDenoiser | ConditionalDiffusion:
         """The untrained network of a preset, as large as in the paper."""
@@ -72,23 +92,52 @@ class Laboratory:
         )
         return model.to(self.device)
 
-    def _path(self, preset: str, matched: bool, seed: int) -> Path | None:
-        name = run_name(preset, matched, seed)
+    def path(self, preset: str, matched: bool = False, seed: int = 0) -> Path | None:
+        """The weights of a run, of the rate that was chosen; None, and noted, if they are missing and not trained."""
+        if not self.rates:
+            return self._found(preset, matched, seed)
+        rate = self._trial(preset, matched).rate
+        return None if rate is None else self._found(preset, matched, seed, rate)
+
+    def _found(self, preset: str, matched: bool, seed: int, rate: float | None = None) -> Path | None:
+        name = run_name(preset, matched, seed, rate)
         path = self.weights / name / "weights.safetensors"
         if path.is_file():
             return path
         if self.training:
-            return self._train(preset, matched, seed, name)
+            return self._train(preset, matched, seed, rate)
         if seed == 0 and name not in self.missing:  # further seeds are a bonus
             self.missing.append(name)
         return None
 
-    def _train(self, preset: str, matched: bool, seed: int, name: str) -> Path:
+    def _trial(self, preset: str, matched: bool) -> Trial:
+        """Try the rates with seed 0."""
+        name = run_name(preset, matched)
+        if name not in self.trials:
+            figures = dict.fromkeys(self.rates, nan)
+            for rate in self.rates:
+                if (path := self._found(preset, matched, 0, rate)) is not None:
+                    figures[rate] = self._validated(preset, path)
+            there = {rate: figure for rate, figure in figures.items() if not isnan(figure)}
+            self.trials[name] = Trial(figures, max(there, key=lambda rate: there[rate]) if there else None)
+        return self.trials[name]
+
+    def _validated(self, preset: str, path: Path) -> float:
+        """PSNR on validation, correction `final`: the mean over the ratios that the preset is trained for."""
+        shading = self._shading(preset)
+        unseen = replace(self.selection, split="validation", subset="all", ratios=(), dark_shading=shading)
+        found = summarise(self.measured(self.contender(path, None, {}), unseen))
+        levels = {ratio: figure.psnr for (_, ratio, correction), figure in found.items() if correction == "final"}
+        low, high = find_preset(preset).recipe.capture.ratio
+        return mean([psnr for ratio, psnr in levels.items() if low <= ratio <= high] or list(levels.values()))
+
+    def _train(self, preset: str, matched: bool, seed: int, rate: float | None) -> Path | None:
         # These bring in accelerate, which measuring does not want.
         from exposurediffusion.learn.run import NonFiniteLoss
         from exposurediffusion.learn.trainer import Interrupted, train
 
-        recipe = self.budget.recipe(find_preset(preset), matched, seed)
+        name = run_name(preset, matched, seed, rate)
+        recipe = self.budget.recipe(find_preset(preset), matched, seed, rate)
         self.report(f"training {name}: {recipe.iterations:,} iterations")
         source = Source(
             self.selection.root,
@@ -109,7 +158,10 @@ class Laboratory:
                 tick=lambda iteration, loss: self.tick(name, iteration, recipe.iterations),
             )
         except (Interrupted, NonFiniteLoss) as error:
-            raise ValueError(f"training {name}: {error}") from error
+            if rate is None or isinstance(error, Interrupted):
+                raise ValueError(f"training {name}: {error}") from error
+            self.report(f"{name} is out of the choice of rates: {error}")
+            return None
 
     def _shading(self, preset: str) -> Path | None:
         return self.dark_shading if preset.startswith("pmn") else None
@@ -134,7 +186,7 @@ class Laboratory:
         chosen = replace(selection or self.selection, dark_shading=self._shading(preset))
         records: list[Record] = []
         for seed in range(self.seeds):
-            if (path := self._path(preset, matched, seed)) is None:
+            if (path := self.path(preset, matched, seed)) is None:
                 continue
             contender = self.contender(path, steps, sampling)
             records += [replace(record, seed=seed, contender="") for record in self.measured(contender, chosen)]
@@ -172,7 +224,8 @@ class Laboratory:
         """The pairs of a selection and the figures taken on them, opened once."""
         if selection not in self._opened:
             told = selection.told()
-            parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
+            split = selection.split if selection.split != self.selection.split else ""
+            parts = ["measured", split, selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
             results = Results(folder, settings, remedy="remove it, or choose another output folder")

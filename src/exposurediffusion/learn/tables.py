@@ -41,13 +41,15 @@ class Table:
         return f"## {self.title}\n\n{body}{notes}\n"
 
     def csv(self) -> str:
-        """Comma-separated; a figure becomes two columns, PSNR and SSIM, at full precision."""
-        double = [any(isinstance(row[i], Figure) for row in self.rows) for i in range(len(self.header))]
+        """Comma-separated; a figure becomes columns, PSNR, SSIM and the spread if there are some, in full precision."""
+        parts = [_parts([row[i] for row in self.rows]) for i in range(len(self.header))]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([part for name, two in zip(self.header, double, strict=True) for part in _columns(name, two)])
+        heads = zip(self.header, parts, strict=True)
+        writer.writerow([f"{name} {_HEADS[part]}" if part else name for name, chosen in heads for part in chosen])
         for row in self.rows:
-            writer.writerow([part for cell, two in zip(row, double, strict=True) for part in _values(cell, two)])
+            cells = zip(row, parts, strict=True)
+            writer.writerow([_value(cell, part) for cell, chosen in cells for part in chosen])
         return out.getvalue()
 
 
@@ -81,11 +83,19 @@ def text(cell: Cell) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def _columns(name: str, two: bool) -> list[str]:
-    return [f"{name} PSNR", f"{name} SSIM"] if two else [name]
+_HEADS = {"psnr": "PSNR", "ssim": "SSIM", "spread": "spread"}
 
 
-def _values(cell: Cell, two: bool) -> list[str | float | int]:
+def _parts(column: Sequence[Cell]) -> tuple[str, ...]:
+    """Attributes of figures that a column is split into; one that is empty: it is not."""
+    figures = [cell for cell in column if isinstance(cell, Figure)]
+    if not figures:
+        return ("",)
+    return ("psnr", "ssim", "spread") if any(figure.spread is not None for figure in figures) else ("psnr", "ssim")
+
+
+def _value(cell: Cell, part: str) -> str | float | int:
     if isinstance(cell, Figure):
-        return [cell.psnr, cell.ssim]
-    return ["" if cell is None else cell, ""] if two else ["" if cell is None else cell]
+        value = getattr(cell, part)
+        return "" if value is None else value
+    return "" if cell is None or part not in ("", "psnr") else cell
