@@ -287,7 +287,6 @@ def test_rates_are_tried_and_told(simsid: Path, run: Call, tmp_path: Path) -> No
         (["table4", "--seeds", 0], "--seeds is at least 1"),
         (["table4", "--rates", 0.001, 0], "--rates are different numbers above 0"),
         (["table4", "--rates", 0.001, "1e-3"], "--rates are different numbers above 0"),
-        (["table4", "--rates", 0.001, "--corrections", "none"], "chosen by the correction final"),
         (["table4", "--budget", "night"], "--budget is paper, evening, or a number"),
         (["table4", "--crop", 3], "a crop of at least 7"),
     ],

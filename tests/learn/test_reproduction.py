@@ -185,7 +185,7 @@ def test_the_rate_is_chosen_on_validation_at_the_ratios_trained(laboratory: Make
     _, results = lab.opened(lab.selection)
     assert {record.contender for record in results.records} == {f"{preset}@{trial.rate}, T = 1"}  # no other was tested
     assert figure.psnr == pytest.approx(np.mean([record.psnr for record in results.records]))
-    assert (tmp_path / "out" / "measured-validation" / "images.csv").is_file()
+    assert (tmp_path / "out" / "validation" / "measured" / "images.csv").is_file()
 
 
 def test_further_seeds_take_the_rate_that_was_chosen(laboratory: Make, tmp_path: Path) -> None:

@@ -84,8 +84,6 @@ def reproduce(
         raise UsageError("--seeds is at least 1")
     if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
         raise UsageError("--rates are different numbers above 0")
-    if rates and "final" not in corrections:
-        raise UsageError("--rates are chosen by the correction final: add it to --corrections")
     try:
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol, found = Protocol(side, corrections), find_device(device)

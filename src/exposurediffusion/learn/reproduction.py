@@ -73,6 +73,7 @@ class Laboratory:
     missing: list[str] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)
     _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict)
+    _unseen: Laboratory | None = None
 
     def model(self, preset: str, matched: bool = False, seed: int = 0) -> TrainedDenoiser | TrainedDiffusion | None:
         """The weights of a run; None, and noted as missing, if there are none and none are trained."""
@@ -124,10 +125,12 @@ class Laboratory:
 
     def _validated(self, preset: str, path: Path) -> float:
         """PSNR on validation, correction `final`: the mean over the ratios that the preset is trained for."""
-        shading = self._shading(preset)
-        unseen = replace(self.selection, split="validation", subset="all", ratios=(), dark_shading=shading)
-        found = summarise(self.measured(self.contender(path, None, {}), unseen))
-        levels = {ratio: figure.psnr for (_, ratio, correction), figure in found.items() if correction == "final"}
+        if self._unseen is None:
+            chosen = replace(self.selection, split="validation", subset="all", ratios=())
+            protocol, output = replace(self.protocol, corrections=("final",)), self.output / "validation"
+            self._unseen = replace(self, selection=chosen, protocol=protocol, output=output, rates=(), _opened={})
+        found = self._unseen.baseline(self.contender(path, None, {}), self._unseen.selected(preset))
+        levels = {ratio: figure.psnr for (ratio, _), figure in found.items()}
         low, high = find_preset(preset).recipe.capture.ratio
         return mean([psnr for ratio, psnr in levels.items() if low <= ratio <= high] or list(levels.values()))
 
@@ -166,6 +169,10 @@ class Laboratory:
     def _shading(self, preset: str) -> Path | None:
         return self.dark_shading if preset.startswith("pmn") else None
 
+    def selected(self, preset: str, selection: Selection | None = None) -> Selection:
+        """The data as a preset wants it."""
+        return replace(selection or self.selection, dark_shading=self._shading(preset))
+
     def run(
         self,
         preset: str,
@@ -183,7 +190,7 @@ class Laboratory:
             steps: simulated exposures, or steps of DDIM; None: what the weights were made for.
             sampling: other fields of `Sampling` to override.
         """
-        chosen = replace(selection or self.selection, dark_shading=self._shading(preset))
+        chosen = self.selected(preset, selection)
         records: list[Record] = []
         for seed in range(self.seeds):
             if (path := self.path(preset, matched, seed)) is None:
@@ -224,8 +231,7 @@ class Laboratory:
         """The pairs of a selection and the figures taken on them, opened once."""
         if selection not in self._opened:
             told = selection.told()
-            split = selection.split if selection.split != self.selection.split else ""
-            parts = ["measured", split, selection.camera or "", "dark-shading" if selection.dark_shading else ""]
+            parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
             results = Results(folder, settings, remedy="remove it, or choose another output folder")
