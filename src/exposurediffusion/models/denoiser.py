@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from exposurediffusion.models.clipping import clip
 from exposurediffusion.models.nafnet import NAFNet
 from exposurediffusion.models.unet import UNet
 from exposurediffusion.physics.mosaic import pad_planes
@@ -163,8 +164,8 @@ class ExposureDenoiser(nn.Module):
             return Estimate(state + output if self.backbone.predicts_residual else output)
         planes = self.config.planes
         mask = torch.sigmoid(output[:, :1])
-        direct = output[:, 1 : 1 + planes].clamp(0, 1)
-        residual = (state + output[:, 1 + planes :]).clamp(0, 1)
+        direct = clip(output[:, 1 : 1 + planes])
+        residual = clip(state + output[:, 1 + planes :])
         return Estimate((mask * direct + (1 - mask) * residual).clamp(0, 1), mask, direct, residual)
 
     def denoiser(
