@@ -270,7 +270,7 @@ def test_rates_are_tried_and_told(simsid: Path, run: Call, tmp_path: Path) -> No
     tried = table(tmp_path / "out" / "table6.md", "pmn-nafnet2-exposure-x100")
     assert tried[2] == ("0.001" if float(tried[0]) > float(tried[1]) else "0.006")
     assert "Learning rates" in out
-    assert "pmn-nafnet2-feedforward-x100@0.001, pmn-nafnet2-feedforward-x100@0.006" in error
+    assert "no weights of pmn-nafnet2-feedforward-x100, pmn-nafnet2-feedforward-x100+compute in" in error
 
 
 # --------------------------------------------------------------------------------------------------------- mistakes

@@ -204,7 +204,7 @@ def test_rates_that_nobody_trained_are_missing(laboratory: Make, tmp_path: Path)
     lab = laboratory(rates=RATES)
     assert not lab.tried(RUN)
     assert lab.run(RUN) == {}
-    assert lab.missing == [f"{RUN}@{rate}" for rate in RATES]
+    assert lab.missing == [RUN]
     put(tmp_path, f"{RUN}@0.003")
     put(tmp_path, RUN)  # of the budget's own rate: is no candidate
     lab = laboratory(rates=RATES)

@@ -107,9 +107,13 @@ class Laboratory:
             return path
         if self.training:
             return self._train(preset, matched, seed, rate)
-        if seed == 0 and name not in self.missing:  # further seeds are a bonus
-            self.missing.append(name)
+        if seed == 0 and rate is None:  # further seeds are a bonus; of a choice, it tells what is missing
+            self._miss(name)
         return None
+
+    def _miss(self, name: str) -> None:
+        if name not in self.missing:
+            self.missing.append(name)
 
     def _trial(self, preset: str, matched: bool) -> Trial:
         """Try the rates with seed 0."""
@@ -120,6 +124,9 @@ class Laboratory:
                 if (path := self._found(preset, matched, 0, rate)) is not None:
                     figures[rate] = self._validated(preset, path)
             there = {rate: figure for rate, figure in figures.items() if not isnan(figure)}
+            for rate in self.rates:
+                if rate not in there and not self.training:  # else it has diverged
+                    self._miss(run_name(preset, matched, rate=rate) if there else name)
             self.trials[name] = Trial(figures, max(there, key=lambda rate: there[rate]) if there else None)
         return self.trials[name]
 
