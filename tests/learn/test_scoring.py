@@ -256,6 +256,21 @@ def test_pictures_of_the_chosen_scene(simsid: Path, tmp_path: Path) -> None:
     assert {modes["capture-error"], modes["with-layer-T-1-mask"]} == {"L"}
 
 
+def test_pictures_that_are_wanted_later_are_made_without_new_figures(simsid: Path, tmp_path: Path) -> None:
+    opened = Selection(simsid, ratios=(100,)).open()
+    contender, results = Counting(), Results(tmp_path, {})
+    score(opened, [contender], PLAIN, results)
+    before = list(results.records)
+    for _ in range(2):  # and they are made once
+        score(opened, [contender], PLAIN, results, pictures=["10002"])
+        assert contender.calls == len(before) + 1
+    assert results.records == before
+    (folder,) = (tmp_path / "pictures").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.png" for name in ("reference", contender.name, f"{contender.name}-error")
+    }
+
+
 def test_files_of_the_same_name_are_told_apart(photographs: Path, tmp_path: Path) -> None:
     """ELD: each scene of each camera has its IMG_0004."""
     for camera in ("SonyA7S2", "NikonD850"):

@@ -150,7 +150,7 @@ def score(
     failed: Callable[[str, str], None] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Measure every contender on every pair whose figures are not there yet.
+    """Measure every contender on every pair whose figures, or wanted pictures, are not there yet.
 
     Args:
         opened: the pairs.
@@ -165,16 +165,22 @@ def score(
         results.admit(contender)
     for index, pair in enumerate(opened.pairs):
         file = f"{Path(pair.short.source).parent.name}/{Path(pair.short.source).name}"
-        todo = [contender for contender in contenders if not results.has(contender.name, pair.scene, file)]
+        folder = results.folder / "pictures" / _folder(pair) if {"all", pair.scene} & {*pictures} else None
+        todo = [
+            contender
+            for contender in contenders
+            if not results.has(contender.name, pair.scene, file)
+            or (folder is not None and not _picture(folder, contender.name).is_file())
+        ]
         sample: Sample | None = None
         for contender in contenders:
             if contender in todo:
                 try:
                     sample = cropped(opened[index], protocol.crop) if sample is None else sample
-                    keep = None
-                    if "all" in pictures or pair.scene in pictures:
-                        keep = _Pictures(sample, results.folder / "pictures" / _folder(pair), contender.name)
-                    results.add(list(measure(contender, sample, protocol, file, keep)))
+                    keep = None if folder is None else _Pictures(sample, folder, contender.name)
+                    records = list(measure(contender, sample, protocol, file, keep))
+                    if not results.has(contender.name, pair.scene, file):  # else pictures alone were missing
+                        results.add(records)
                 except ValueError as error:
                     if failed is None:
                         raise
@@ -195,6 +201,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.+]+", "-", name)
 
 
+def _picture(folder: Path, contender: str) -> Path:
+    return folder / f"{_plain(contender)}.png"
+
+
 @dataclass(frozen=True)
 class _Pictures:
     """Keeps pictures of an answer."""
@@ -209,10 +219,10 @@ class _Pictures:
         exposure = brightness(clean)
         pictures = {
             "reference": developed(clean, sample.metadata, exposure),
-            stem: developed(final, sample.metadata, exposure),
             f"{stem}-error": error_map(final, clean),
         }
         if answer.mask is not None:
             pictures[f"{stem}-mask"] = mask_map(answer.mask)
+        pictures[stem] = developed(final, sample.metadata, exposure)  # the last: if it is there, all are
         for name, pixels in pictures.items():
-            (self.folder / f"{name}.png").write_bytes(png(pixels))
+            _picture(self.folder, name).write_bytes(png(pixels))
