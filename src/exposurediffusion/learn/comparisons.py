@@ -31,8 +31,8 @@ NOISES = {"P+G": "p+g", "Paired data": "paired", "ELD": "eld", "PMN": "pmn"}
 BACKBONES = {"UNet": "unet", "NAFNet-1": "nafnet1", "NAFNet-2": "nafnet2"}
 EQUAL = {False: "equal iterations", True: "equal compute"}
 COMPARED = (
-    "feed-forward, equal iterations", "feed-forward, equal compute", "with the method", "gain (equal compute)",
-    "paper: baseline", "paper: with the method",
+    "feed-forward, equal iterations", "feed-forward, equal compute", "with the method",
+    "gain (equal iterations)", "gain (equal compute)", "paper: baseline", "paper: with the method",
 )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _comparison(
         filled: list[list[Cell]] = []
         for labels, (stem, ratio) in rows.items():
             few, many, ours = (figures.get((ratio, correction)) for figures in runs[stem])
-            measured = few, many, ours, _gain(ours, many)
+            measured = few, many, ours, _gain(ours, few), _gain(ours, many)
             filled.append([*filter(None, labels), *measured, *_published(paper, labels, baseline, method)])
         return filled
 
