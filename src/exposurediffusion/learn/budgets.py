@@ -77,7 +77,7 @@ class Budget:
 
 
 def _rate(recipe: Recipe) -> float:
-    """Learning rate: at that of the NAFNets a UNet may fall into a state where all that it says is clipped to 0."""
+    """Learning rate of a run that is not searched for: of the backbones, not of the method or its baselines."""
     return 3e-3 if recipe.diffusion is None and recipe.denoiser.backbone == "nafnet" else 1e-3
 
 
