@@ -109,7 +109,7 @@ def test_the_loss_is_the_published_one(seen: list[Any]) -> None:
     for estimate in said:
         direct, residual = ((branch - made.target).abs() for branch in (estimate.direct, estimate.residual))
         auxiliary = direct * estimate.mask + residual * (1 - estimate.mask)
-        losses.append(float(((estimate.image - made.target).abs() + 0.7 * auxiliary).mean()))
+        losses.append(((estimate.image - made.target).abs() + 0.7 * auxiliary).mean().item())
     assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 
