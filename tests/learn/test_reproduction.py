@@ -188,6 +188,14 @@ def test_the_rate_is_chosen_on_validation_at_the_ratios_trained(laboratory: Make
     assert (tmp_path / "out" / "validation" / "measured" / "images.csv").is_file()
 
 
+def test_a_rate_is_never_chosen_on_what_is_measured(laboratory: Make, simsid: Path, tmp_path: Path) -> None:
+    """As SID's published subset, which has scenes of its validation split."""
+    put(tmp_path, f"{RUN}@0.003")
+    lab = laboratory(rates=RATES, selection=Selection(simsid, split="all", ratios=(100,)))
+    with pytest.raises(ValueError, match=r"all validation scenes are among those that are measured.*leave out --rates"):
+        lab.run(RUN)
+
+
 def test_further_seeds_take_the_rate_that_was_chosen(laboratory: Make, tmp_path: Path) -> None:
     for seed, rate in enumerate(RATES):
         put(tmp_path, f"{RUN}@{rate}", seed)

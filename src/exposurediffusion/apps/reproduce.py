@@ -70,20 +70,7 @@ def reproduce(
         device: where networks run.
         json: print the summary as JSON.
     """
-    if not artefacts:
-        raise UsageError("name what to reproduce, such as table4 or fig6")
-    if not selection.root.is_dir():
-        raise UsageError(f"{selection.root}: no such folder")
-    if "table3" in artefacts and eld is None:
-        raise UsageError(
-            "table3 is measured on ELD: give its folder by --eld, real or of `expose simulate --layout eld`"
-        )
-    if not train and not weights.is_dir():
-        raise UsageError(f"{weights}: no such folder; give the folder of trained runs, or --train")
-    if seeds < 1:
-        raise UsageError("--seeds is at least 1")
-    if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
-        raise UsageError("--rates are different numbers above 0")
+    _check(artefacts, selection.root, weights, eld, train, seeds, rates)
     try:
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol, found = Protocol(side, corrections), find_device(device)
@@ -96,7 +83,20 @@ def reproduce(
         with progress(artefact, 1) as bar:
             # Anew for each: what is missing is told of it alone.
             tick = _ticker(bar, artefact)
-            lab = Laboratory(plain, weights, output, protocol, size, seeds, rates, train, found, shading, note, tick)
+            lab = Laboratory(
+                plain,
+                weights,
+                output,
+                protocol,
+                size,
+                seeds=seeds,
+                rates=rates,
+                training=train,
+                device=found,
+                dark_shading=shading,
+                report=note,
+                tick=tick,
+            )
             try:
                 tables = [*_make(artefact, lab, output, eld, scene), *comparisons.rates(lab)]
             except ValueError as error:
@@ -109,6 +109,32 @@ def reproduce(
                 continue
         _keep(artefact, tables, lab, output, summary)
     return summary.finish()
+
+
+def _check(
+    artefacts: tuple[Artefact, ...],
+    root: Path,
+    weights: Path,
+    eld: Path | None,
+    train: bool,
+    seeds: int,
+    rates: tuple[float, ...],
+) -> None:
+    """Raise UsageError at what cannot be done."""
+    if not artefacts:
+        raise UsageError("name what to reproduce, such as table4 or fig6")
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    if "table3" in artefacts and eld is None:
+        raise UsageError(
+            "table3 is measured on ELD: give its folder by --eld, real or of `expose simulate --layout eld`"
+        )
+    if not train and not weights.is_dir():
+        raise UsageError(f"{weights}: no such folder; give the folder of trained runs, or --train")
+    if seeds < 1:
+        raise UsageError("--seeds is at least 1")
+    if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
+        raise UsageError("--rates are different numbers above 0")
 
 
 def _ticker(bar: Progress, artefact: str) -> Tick:

@@ -45,17 +45,20 @@ class Laboratory:
 
     Attributes:
         selection: the data that is measured on; the same root is trained on.
-        weights: folder of runs, `PRESET[+compute][+seedN]/weights.safetensors`.
+        weights: folder of runs, `PRESET[+compute][+seedN][@RATE]/weights.safetensors`.
         output: where figures are kept, so that nothing is measured twice.
         protocol: how figures are taken.
         budget: of runs that are trained here.
         seeds: runs of each preset, from seed 0 on, as far as there are some.
-        rates: learning rates that every run is tried at; the one that is best on validation is measured. None: as
-            the budget has it.
+        rates: learning rates that every run is tried at; the one that is best on validation is measured. Empty: the
+            budget's own.
         training: train what is missing.
         device: of networks.
         dark_shading: a map or a folder of dark frames, for the rows of PMN; None: they go without.
         report, tick: are told what is done.
+        without: scenes that are left out.
+        missing: runs that there are no weights of.
+        trials: of each run that was searched for.
     """
 
     selection: Selection
@@ -70,6 +73,7 @@ class Laboratory:
     dark_shading: Path | None = None
     report: Callable[[str], None] = lambda _: None
     tick: Tick = lambda what, done, of: None
+    without: frozenset[str] = frozenset()
     missing: list[str] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)
     _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict)
@@ -83,7 +87,10 @@ class Laboratory:
     def tried(self, preset: str, matched: bool = False) -> bool:
         """Whether somebody has trained a run, at any of the rates; for rows that are optional."""
         names = [run_name(preset, matched, rate=rate) for rate in self.rates or (None,)]
-        return any((self.weights / name / "weights.safetensors").is_file() for name in names)
+        return any(self._file(name).is_file() for name in names)
+
+    def _file(self, name: str) -> Path:
+        return self.weights / name / "weights.safetensors"
 
     def full_size(self, preset: str) -> ExposureDenoiser | ConditionalDiffusion:
         """The untrained network of a preset, as large as in the paper."""
@@ -102,7 +109,7 @@ class Laboratory:
 
     def _found(self, preset: str, matched: bool, seed: int, rate: float | None = None) -> Path | None:
         name = run_name(preset, matched, seed, rate)
-        path = self.weights / name / "weights.safetensors"
+        path = self._file(name)
         if path.is_file():
             return path
         if self.training:
@@ -131,11 +138,14 @@ class Laboratory:
         return self.trials[name]
 
     def _validated(self, preset: str, path: Path) -> float:
-        """PSNR on validation, correction `final`: the mean over the ratios that the preset is trained for."""
+        """PSNR in dB on validation scenes that are not measured: the mean over the ratios trained for."""
         if self._unseen is None:
             chosen = replace(self.selection, split="validation", subset="all", ratios=())
             protocol, output = replace(self.protocol, corrections=("final",)), self.output / "validation"
-            self._unseen = replace(self, selection=chosen, protocol=protocol, output=output, rates=(), _opened={})
+            seen = frozenset(pair.scene for pair in self.opened(self.selected(preset))[0].pairs)  # of SID's subset, too
+            self._unseen = replace(
+                self, selection=chosen, protocol=protocol, output=output, without=seen, rates=(), _opened={}
+            )
         found = self._unseen.baseline(self.contender(path, None, {}), self._unseen.selected(preset))
         levels = {ratio: figure.psnr for (ratio, _), figure in found.items()}
         low, high = find_preset(preset).recipe.capture.ratio
@@ -242,8 +252,17 @@ class Laboratory:
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
             results = Results(folder, settings, remedy="remove it, or choose another output folder")
-            self._opened[selection] = (selection.open(self.report), results)
+            self._opened[selection] = (self._within(selection.open(self.report)), results)
         return self._opened[selection]
+
+    def _within(self, opened: PairDataset) -> PairDataset:
+        kept = tuple(pair for pair in opened.pairs if pair.scene not in self.without)
+        if not kept:
+            raise ValueError(
+                f"{self.selection.root}: all validation scenes are among those that are measured, and no learning rate "
+                "can be chosen on them: leave out --rates, or measure another --split or --subset"
+            )
+        return replace(opened, pairs=kept)
 
     def told(self) -> str:
         """What has to be read with every figure."""
