@@ -53,7 +53,7 @@ def test_sid_splits_by_the_first_digit(tmp_path: Path) -> None:
         assert not found.problems
         assert sid_references(tmp_path, split=split).references == found.references
     (tmp_path / "Sony/long/20005_00_10s.NEF").unlink()
-    with pytest.raises(ValueError, match=r"no scenes of split validation .*begins with 2.*; give the whole data set"):
+    with pytest.raises(ValueError, match=r"long: no scenes of split validation .*begins with 2.*; give"):
         sid(tmp_path, split="validation")
 
 

@@ -132,7 +132,8 @@ def _longest(folder: Path, split: str | None, problems: list[str]) -> dict[str, 
     if not longs:
         wanted = f" of split {split} (whose number begins with {_DIGIT[split]})" if split else ""
         raise ValueError(
-            f"{folder}: no scenes{wanted}; give the whole data set, another split, or another folder for validation"
+            f"{folder / 'long'}: no scenes{wanted}; give the whole data set, another split, or another folder for "
+            "validation"
         )
     return longs
 

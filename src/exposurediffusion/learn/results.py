@@ -45,7 +45,10 @@ class Results:
         self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
         if (folder / SETTINGS).is_file() and not overwrite:
             self._continue()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot make {folder}: {error.strerror}; choose another folder") from error
         self._write()  # whether it can be written is better known before hours than after them
 
     def _continue(self) -> None:
