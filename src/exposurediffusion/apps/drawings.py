@@ -134,7 +134,7 @@ def figure8(lab: Laboratory, path: Path) -> list[Table]:
             lambda n, size=size: lab.run(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS
         )
     found = {label: _at(curve, 100) for label, curve in curves.items() if curve}
-    plot_convergence(found, path, "x100, P+g noise in training")
+    plot_convergence(found, path, "x100, P+G noise in training")
     steps = tuple(sorted({n for curve in curves.values() for n in curve}))
     return [_table(lab, "Figure 8: convergence", "network evaluations", curves, steps)]
 
