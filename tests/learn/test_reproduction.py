@@ -196,6 +196,17 @@ def test_a_rate_is_never_chosen_on_what_is_measured(laboratory: Make, simsid: Pa
         lab.run(RUN)
 
 
+def test_scenes_that_are_left_out_do_not_count_even_if_measured_before(laboratory: Make) -> None:
+    lab = laboratory()
+    both = lab.measured(Capture(), lab.selection)
+    left, kept = sorted({record.scene for record in both})
+    lab = replace(lab, without=frozenset({left}), _opened={})  # with the same figures on disk
+    assert {pair.scene for pair in lab.opened(lab.selection)[0].pairs} == {kept}
+    assert {record.scene for record in lab.measured(Capture(), lab.selection)} == {kept}
+    alone = np.mean([record.psnr for record in both if record.scene == kept])
+    assert lab.baseline(Capture())[100, "final"].psnr == pytest.approx(alone)
+
+
 def test_further_seeds_take_the_rate_that_was_chosen(laboratory: Make, tmp_path: Path) -> None:
     for seed, rate in enumerate(RATES):
         put(tmp_path, f"{RUN}@{rate}", seed)

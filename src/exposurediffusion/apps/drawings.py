@@ -84,7 +84,7 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
         )
         maps[name], mask = error_change(first, last, clean), mask if answer.mask is None else answer.mask
         bright = clean.amax(dim=0) > HIGHLIGHT
-        captions[name] = f"error change {name} the layer, {psnr(last, clean):.2f} dB"
+        captions[name] = f"{name} the layer, {psnr(last, clean):.2f} dB"
         inside = float(maps[name][bright].mean()) if bool(bright.any()) else None
         rows.append([f"{name} the layer", psnr(first, clean), psnr(last, clean), float(maps[name].mean()), inside])
     told = ("low-light capture", f"reference ({sample.name}, x{sample.ratio:g})", "adaptive mask M")

@@ -242,7 +242,7 @@ class Laboratory:
             self.tick(contender.name, done, total)
 
         score(opened, [contender], self.protocol, results, tick=tick)
-        return results.of(contender.name)
+        return [record for record in results.of(contender.name) if record.scene not in self.without]
 
     def opened(self, selection: Selection) -> tuple[PairDataset, Results]:
         """The pairs of a selection and the figures taken on them, opened once."""
