@@ -82,8 +82,8 @@ def test_masked_margins_become_optical_black(tmp_path: Path) -> None:
     area = {50829: entry(LONG, 30, 40, 120, 140)}
     black = {50713: entry(SHORT, 2, 2), 50714: entry(SHORT, 510, 520, 500, 510)}
     frame = read_raw(camera_file(tmp_path / "a.dng", dark.astype(np.uint16), CFA("RGGB"), area | black))
-    assert [piece.shape for piece in frame.optical_black] == [(90, 32), (22, 136)]
-    for piece in frame.optical_black:
+    assert [area.values.shape for area in frame.optical_black] == [(90, 32), (22, 136)]
+    for piece in (area.values for area in frame.optical_black):
         assert piece.dtype == np.float32
         assert piece[0::2, 0::2].mean() == pytest.approx(10, abs=1)
         assert piece[1::2, 0::2].mean() == pytest.approx(20, abs=1)
@@ -196,8 +196,8 @@ def test_canon_frame(shared: Path) -> None:
     assert frame.sensor == Sensor.uniform(CFA("RGGB"), 2056, 15000)
     assert frame.metadata.iso is None
     assert frame.metadata.shutter is None
-    assert [piece.shape for piece in frame.optical_black] == [(1156, 144), (18, 1884)]
-    assert np.median(frame.optical_black[0]) == -7
+    assert [area.values.shape for area in frame.optical_black] == [(1156, 144), (18, 1884)]
+    assert np.median(frame.optical_black[0].values) == -7
 
 
 def test_damaged_files_are_refused(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 from exposurediffusion.physics.estimation import FULL_WELL, black_offset, estimate_noise, noise_of
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
 from exposurediffusion.physics.profile import load_profile
-from exposurediffusion.physics.sensor import SATURATION, Metadata, RawFrame, Sensor
+from exposurediffusion.physics.sensor import SATURATION, MaskedArea, Metadata, RawFrame, Sensor
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real_raw"
 BLACK = 512.0
@@ -139,11 +139,11 @@ def test_large_frame_is_sampled_evenly() -> None:
     _check(shifted, mean, 2.0, 8.0)
 
 
-def _masked(offset: float, read: float, row: float, seed: int = 0, shape: tuple[int, int] = (400, 60)) -> np.ndarray:
+def _masked(offset: float, read: float, row: float, seed: int = 0, shape: tuple[int, int] = (400, 60)) -> MaskedArea:
     draw = np.random.default_rng(seed)
     values = draw.normal(offset, read, shape) + draw.normal(0, row, (shape[0], 1))
     values[draw.random(shape) < 0.001] = 3000
-    return values.round()
+    return MaskedArea(values.round(), 0, -shape[1])
 
 
 def test_masked_sites_give_offset_row_and_read_noise() -> None:
@@ -206,7 +206,7 @@ def test_real_frames() -> None:
     with rawpy.imread(str(REAL / "canon_550d_colorchart.dng")) as raw:
         mosaic = raw.raw_image_visible.copy()
     dark = np.load(REAL / "canon_550d_optical_black.npz")["ob"] - 2056.0
-    canon = RawFrame(mosaic, Sensor.uniform(CFA("RGGB"), 2056, 15000), optical_black=(dark,))
+    canon = RawFrame(mosaic, Sensor.uniform(CFA("RGGB"), 2056, 15000), optical_black=(MaskedArea(dark, 0, -144),))
     found, offset = estimate_noise(canon), black_offset(canon)
     assert 1.7 < float(found.gain) < 2.3
     assert 9 < float(found.read) < 12.5

@@ -60,7 +60,7 @@ def describe_frame(frame: RawFrame, noise: Any, offset: float | None) -> dict[st
         "colour filter": sensor.cfa.name if sensor.cfa.is_bayer else f"X-Trans at {sensor.cfa.origin}",
         "black level (DN)": black[0] if len(black) == 1 else list(sensor.black_level),
         "white level (DN)": sensor.white_level,
-        "masked pixels": sum(piece.size for piece in frame.optical_black),
+        "masked pixels": sum(area.values.size for area in frame.optical_black),
         "black offset by them (DN)": None if offset is None else round(offset, 2),
         "ISO": data.iso,
         "shutter (s)": data.shutter,

@@ -20,7 +20,7 @@ from exposurediffusion.data.exif import FileTags, read_tags
 from exposurediffusion.data.metadata import black_levels, metadata_of, white_level
 from exposurediffusion.data.tiff import Tags
 from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
 
 RAW_EXTENSIONS = frozenset(
     {".3fr", ".ari", ".arw", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25"}
@@ -255,7 +255,7 @@ def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
     return cfa
 
 
-def _optical_black(raw: rawpy.RawPy, sensor: Sensor) -> tuple[np.ndarray, ...]:
+def _optical_black(raw: rawpy.RawPy, sensor: Sensor) -> tuple[MaskedArea, ...]:
     """The masked margins that really are dark, DN minus black, float32."""
     sizes, whole = raw.sizes, raw.raw_image
     top, left = sizes.top_margin, sizes.left_margin
@@ -275,7 +275,7 @@ def _optical_black(raw: rawpy.RawPy, sensor: Sensor) -> tuple[np.ndarray, ...]:
         piece = whole[y0:y1, x0:x1].astype(np.float32)
         piece -= np.tile(tile, (-(-piece.shape[0] // period), -(-piece.shape[1] // period)))[: y1 - y0, : x1 - x0]
         if _is_dark(piece, sensor.saturation):
-            pieces.append(piece)
+            pieces.append(MaskedArea(piece, y0 - top, x0 - left))
     return tuple(pieces)
 
 

@@ -176,7 +176,7 @@ def _fit(curve: _Curve, saturation: float, floor: float, masked_variance: float 
 
 def _masked(frame: RawFrame) -> _Masked | None:
     """Statistics of the optical black, outliers clipped at five robust deviations; None with too few sites."""
-    pieces = [np.asarray(piece, dtype=np.float64) for piece in frame.optical_black if np.ndim(piece) == 2]
+    pieces = [area.values.astype(np.float64) for area in frame.optical_black]
     values = np.concatenate([piece.ravel() for piece in pieces] or [np.empty(0)])
     if values.size < MASKED_SITES:
         return None

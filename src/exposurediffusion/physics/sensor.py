@@ -116,6 +116,20 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class MaskedArea:
+    """A light-free margin of the sensor.
+
+    Attributes:
+        values: (rows, columns) float32, DN minus the black level of each site.
+        top, left: row and column of its first site, counted from the first site of the visible frame (may be negative).
+    """
+
+    values: np.ndarray
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
 class RawFrame:
     """One raw photograph: the visible mosaic in DN, the sensor that reads it, and what the file says.
 
@@ -123,14 +137,17 @@ class RawFrame:
         mosaic: (rows, columns), uint16 as read or float32 as computed, DN including the black level.
         sensor: colour filter array and levels.
         metadata: from the file.
-        optical_black: masked (light-free) rows and columns, DN minus the black level of their site, as 2-d pieces whose
-            rows are sensor rows; empty where the file has none.
+        optical_black: the masked (light-free) margins; empty where the file has none.
+        defects: row and column of each site that the file lists as defective, (n, 2) integers; None: no list.
+        notes: what is odd about the file and what to do about it, a sentence each, for people.
     """
 
     mosaic: np.ndarray
     sensor: Sensor
     metadata: Metadata = field(default_factory=Metadata)
-    optical_black: tuple[np.ndarray, ...] = ()
+    optical_black: tuple[MaskedArea, ...] = ()
+    defects: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mosaic.ndim != 2:
