@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exposurediffusion.apps.enhance import EnhancePlan, enhance, enhance_with_spread
+    from exposurediffusion.apps.enhance import Enhanced, EnhancePlan, enhance, enhance_with_maps, enhance_with_spread
     from exposurediffusion.data.dng import write_dng
     from exposurediffusion.data.raw import RawError, read_raw
     from exposurediffusion.data.render import render
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
         mean_increment,
         restart,
     )
+    from exposurediffusion.process.faithful import faithful
     from exposurediffusion.process.sampling import Sampling
 
 _MODULES = {
-    "apps.enhance": ("EnhancePlan", "enhance", "enhance_with_spread"),
+    "apps.enhance": ("EnhancePlan", "Enhanced", "enhance", "enhance_with_maps", "enhance_with_spread"),
     "data.dng": ("write_dng",),
     "data.raw": ("RawError", "read_raw"),
     "data.render": ("render",),
@@ -57,6 +58,7 @@ _MODULES = {
         "mean_increment",
         "restart",
     ),
+    "process.faithful": ("faithful",),
     "process.sampling": ("Sampling",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -83,8 +83,8 @@ def test_result_depends_neither_on_tiles_nor_on_anything_but_the_seed(tiny_model
 def test_a_known_black_offset_is_taken_off(tiny_model):
     frame = capture()
     decided = plan(frame, tiny_model, ratio=50.0, strength=0.0)
-    shifted = run_plan(frame, tiny_model, replace(decided, black_offset=3.0)).planes
-    plain = run_plan(frame, tiny_model, decided).planes
+    shifted = run_plan(frame, tiny_model, replace(decided, black_offset=3.0)).frame.planes
+    plain = run_plan(frame, tiny_model, decided).frame.planes
     torch.testing.assert_close(
         plain - shifted, torch.full_like(plain, 50 * 3 / frame.sensor.saturation), atol=1e-4, rtol=0
     )

@@ -42,6 +42,8 @@ def enhance(
     format: Format | Literal["auto"] = "auto",
     exposure: Literal["auto", "capture", "reference"] = "auto",
     strength: float = 1.0,
+    faithful: Literal["on", "off"] = "on",
+    maps: _Flag = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     tile: int | Literal["auto"] = "auto",
@@ -72,6 +74,10 @@ def enhance(
         exposure: reference: brightened by the ratio, as a long exposure; capture: as dark as it was, highlights kept,
             with the brightening noted for editors; auto: capture for DNG, reference otherwise.
         strength: 1 is the clean image, 0 the capture, between is a blend.
+        faithful: on: nothing that the light says clearly is overruled by the network, at any scale (colours of large
+            areas, small lights); off: the network alone.
+        maps: write beside the output, as NAME-overruled.tif, where and by how much the network was overruled (32-bit
+            float, 1 = white of the output).
         device: where the network runs.
         precision: of the network; auto: bf16 where the device is good at it.
         tile: side of a tile in packed pixels; auto: by memory. It does not change the result.
@@ -102,7 +108,20 @@ def enhance(
         sampling = _sampling(model.card.sampling, {name: v for name, v in named.items() if v != "auto"}, samples)
         target = find_device(device)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
-    options = EnhanceOptions(ratio, steps, sampling, profile, exposure, strength, tile, precision, seed, samples)
+    options = EnhanceOptions(
+        ratio=ratio,
+        steps=steps,
+        sampling=sampling,
+        camera=profile,
+        exposure=exposure,
+        strength=strength,
+        faithful=faithful == "on",
+        maps=maps,
+        tile=tile,
+        precision=precision,
+        seed=seed,
+        samples=samples,
+    )
     enhance_files(jobs, model.to(target), options, overwrite, debug, summary)
     return summary.finish()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import log2
 from typing import Any
 
@@ -20,6 +21,7 @@ from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.mosaic import unpack
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
 from exposurediffusion.process.exposure import Denoise, ExposureStep
+from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.sampling import SharedBeginning
 from exposurediffusion.process.spread import mean_and_spread
 
@@ -60,37 +62,56 @@ def tile_count(frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan) ->
     return len(tiled.tiles((shape[0], shape[1]))) * (1 + decided.samples * decided.sampling.steps)
 
 
+@dataclass(frozen=True)
+class Enhanced:
+    """A clean frame, and what is known of how it came about; maps are (rows, columns) float32, 1 = white of the frame.
+
+    Attributes:
+        frame: the result.
+        overruled: what was added to the network's estimate at each site, since the light said so (`process.faithful`);
+            0 where highlights come from the capture. None: it was not asked for, or faithfulness is off.
+        spread: standard deviation of several samples; None: there was but one.
+    """
+
+    frame: RawFrame
+    overruled: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+
 def run_plan(
     frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
-) -> RawFrame:
-    """Carry a plan out; see `enhance`. `tick` is called after each tile."""
-    return run_with_spread(frame, model, decided, tick)[0]
-
-
-def run_with_spread(
-    frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
-) -> tuple[RawFrame, np.ndarray | None]:
-    """Carry a plan out, and give the spread of its samples too (None: there is but one); see `enhance_with_spread`."""
+) -> Enhanced:
+    """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
     with torch.inference_mode():
         network = _network(frame, model)
         estimate, spread = _exposed(frame, network, decided, tick)  # a large frame's planes are a quarter of a gigabyte
+        overruled = None
+        if decided.faithful:
+            estimate, overruled = _faithful(estimate, frame, decided)
+        maps = {name: x for name, x in (("overruled", overruled), ("spread", spread)) if x is not None}
         if decided.exposure == "capture":
             clipped = _shoulder(estimate)
             estimate = _with_highlights(estimate, clipped, frame, network, decided)
-            if spread is not None:
-                spread *= 1 - clipped  # what comes from elsewhere is the same for all samples
+            for x in maps.values():
+                x *= 1 - clipped  # what comes from elsewhere is the same for all samples
         if decided.strength < 1:
             estimate = torch.lerp(_capture(frame, decided), estimate, decided.strength)
         if decided.exposure == "capture":
             estimate /= decided.ratio
-        if spread is not None:
-            spread *= decided.strength / (decided.ratio if decided.exposure == "capture" else 1)
+        for x in maps.values():
+            x *= decided.strength / (decided.ratio if decided.exposure == "capture" else 1)
     brightened = log2(decided.ratio) if decided.exposure == "capture" else 0.0
     exposure = frame.metadata.baseline_exposure + brightened
     result = frame.with_planes(estimate[0], baseline_exposure=exposure)
-    if spread is None:
-        return result, None
-    return result, unpack(spread[0], frame.sensor.cfa, frame.shape).numpy()
+    return Enhanced(result, **{name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()})
+
+
+def _faithful(
+    estimate: Float[Tensor, "1 c h w"], frame: RawFrame, decided: EnhancePlan
+) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None]:
+    """The estimate within what the capture says, and by how much it was moved, if that is to be shown."""
+    result = faithful(estimate[0], _capture(frame, decided)[0], decided.ratio, decided.noise)[None]
+    return result, (result - estimate if decided.maps else None)
 
 
 def _exposed(
@@ -147,6 +168,8 @@ def _with_highlights(
     conditions = _conditions(decided, decided.ratio / factor, limited)
     bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
     second = bracket.where(clipped, limited).clamp_(0, 1)
+    if decided.faithful:
+        second = faithful(second[0], darker[0], decided.ratio / factor, decided.noise)[None]
     second = torch.lerp(second, darker, _shoulder(second)).mul_(factor)
     return torch.lerp(estimate, second, clipped)
 
@@ -164,13 +187,23 @@ def enhance(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> RawFrame
     Args:
         frame: from `read_raw`.
         model: from `load`.
-        options: of `plan`: ratio, steps, sampling, camera, noise, exposure, strength, tile, precision, seed, samples.
+        options: of `plan`: ratio, steps, sampling, camera, noise, exposure, strength, faithful, tile, precision, seed,
+            samples.
 
     Returns:
         The frame with clean values (float32 DN); at reference exposure, or at the capture's with
         `metadata.baseline_exposure` telling viewers by how much to brighten it.
     """
-    return run_plan(frame, model, plan(frame, model, **options))
+    return run_plan(frame, model, plan(frame, model, **options)).frame
+
+
+def enhance_with_maps(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> Enhanced:
+    """`enhance`, and maps: where the network was overruled, and of several samples what they leave open.
+
+    Args:
+        frame, model, options: of `enhance`.
+    """
+    return run_plan(frame, model, plan(frame, model, maps=True, **options))
 
 
 def enhance_with_spread(
@@ -192,6 +225,6 @@ def enhance_with_spread(
     """
     if samples < 2:
         raise ValueError(f"a spread is that of two samples at least, got {samples}")
-    result, spread = run_with_spread(frame, model, plan(frame, model, samples=samples, **options))
-    assert spread is not None  # two samples have one
-    return result, spread
+    result = run_plan(frame, model, plan(frame, model, samples=samples, **options))
+    assert result.spread is not None  # two samples have one
+    return result.frame, result.spread

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Literal
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
-from exposurediffusion.apps.enhance import EnhancePlan, plan, run_with_spread, tile_count
+from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.images import write_map
 from exposurediffusion.data.raw import find_raws, read_raw
@@ -35,10 +35,18 @@ class EnhanceOptions:
     camera: CameraProfile | None = None
     exposure: Literal["auto", "capture", "reference"] = "auto"
     strength: float = 1.0
+    faithful: bool = True
+    maps: bool = False
     tile: int | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     samples: int = 1
+
+    @property
+    def kept_maps(self) -> tuple[str, ...]:
+        """Names of the maps that are written."""
+        wanted = {"overruled": self.maps and self.faithful, "spread": self.samples > 1}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,13 @@ class Job:
     target: Path
     format: Format
 
-    def outputs(self, samples: int) -> list[Path]:
-        """The files that it writes: the result, and beside it the spread of several samples."""
-        spread = self.target.with_name(f"{self.target.stem}-spread.tif")
-        return [self.target, spread] if samples > 1 else [self.target]
+    def outputs(self, options: EnhanceOptions) -> list[Path]:
+        """The files that it writes: the result, and beside it the maps."""
+        return [self.target, *(self.map(name) for name in options.kept_maps)]
+
+    def map(self, name: str) -> Path:
+        """The file of a map, beside the result."""
+        return self.target.with_name(f"{self.target.stem}-{name}.tif")
 
 
 def find_jobs(inputs: tuple[Path, ...], output: Path | None, format: Format | None, summary: Summary) -> list[Job]:
@@ -107,7 +118,7 @@ def enhance_files(
     taken: dict[Path, Path] = {}
     for number, job in enumerate(jobs, 1):
         try:
-            outputs = job.outputs(options.samples)
+            outputs = job.outputs(options)
             for path in outputs:
                 if path in taken:
                     raise ValueError(f"{job.source}: it would overwrite the result of {taken[path]}: enhance it alone")
@@ -140,16 +151,16 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
     note(describe(job.source, frame, decided))
     job.target.parent.mkdir(parents=True, exist_ok=True)
     with progress(label, tile_count(frame, model, decided)) as bar:
-        result, spread = run_with_spread(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
-    outputs = job.outputs(decided.samples)
-    if spread is not None:
-        write_map(outputs[-1], spread)
+        result = run_plan(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+    maps = {name: job.map(name) for name in options.kept_maps}
+    for name, path in maps.items():
+        write_map(path, getattr(result, name))
     if job.format == "dng":
-        write_dng(job.target, result)
+        write_dng(job.target, result.frame)
     else:
-        render(result).save(job.target)
+        render(result.frame).save(job.target)
     seconds = perf_counter() - started
-    many = f" {decided.samples} samples," if spread is not None else ""
+    many = f" {decided.samples} samples," if decided.samples > 1 else ""
     summary.add(
         f"{job.target}  x{decided.ratio:g}, T = {decided.sampling.steps},{many} {seconds:.1f} s",
         input=str(job.source),
@@ -163,7 +174,8 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
         noise_source=decided.noise.source,
         black_offset=decided.black_offset,
         seconds=round(seconds, 2),
-        **({} if spread is None else {"samples": decided.samples, "spread": str(outputs[-1])}),
+        **({"samples": decided.samples} if decided.samples > 1 else {}),
+        **{name: str(path) for name, path in maps.items()},
     )
 
 

@@ -35,6 +35,8 @@ class EnhancePlan:
         exposure: of the output: `reference`, brightened by the ratio; or `capture`, the clean image at the exposure of
             the capture, highlights kept.
         strength: 1 the estimate, 0 the capture, between a blend.
+        faithful: bring the estimate back into the interval that the capture's means give (`process.faithful`).
+        maps: keep the map of where that was.
         black_offset: DN by which the masked pixels differ from the black level said by the file, or None.
         tile: side in packed pixels, None: automatic.
         autocast: compute in bfloat16.
@@ -48,6 +50,8 @@ class EnhancePlan:
     sampling: Sampling
     exposure: Literal["capture", "reference"] = "reference"
     strength: float = 1.0
+    faithful: bool = True
+    maps: bool = False
     black_offset: float | None = None
     tile: int | None = None
     autocast: bool = False
@@ -91,6 +95,8 @@ def plan(
     noise: NoiseParameters | None = None,
     exposure: Literal["capture", "reference"] = "reference",
     strength: float = 1.0,
+    faithful: bool = True,
+    maps: bool = False,
     tile: int | Literal["auto"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     seed: int = 0,
@@ -108,7 +114,7 @@ def plan(
             with sampled increments.
         camera: noise profile; None: found from the metadata.
         noise: parameters, if they are known better; None: profile, DNG NoiseProfile, or estimated from the frame.
-        exposure, strength, seed, samples: see `EnhancePlan`.
+        exposure, strength, faithful, maps, seed, samples: see `EnhancePlan`.
         tile: side in packed pixels.
         precision: of the network; auto: bfloat16 where the device is good at it.
 
@@ -132,6 +138,8 @@ def plan(
         sampling=replace(sampling, steps=steps),
         exposure=exposure,
         strength=strength,
+        faithful=faithful,
+        maps=maps,
         black_offset=offset,
         tile=None if tile == "auto" else tile,
         autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),

@@ -41,6 +41,7 @@ class NoiseParameters:
         tukey_shape: Tukey-lambda shape of the read noise, (b); None: Gaussian.
         quantisation: width of the uniform rounding error, DN.
         colour_bias: black level error per plane, (b, planes); None: none.
+        black: standard deviation of an unknown error of the black level, (b); None: it is known to be right.
         saturation: white - black, DN.
         source: where these come from, for people.
     """
@@ -51,6 +52,7 @@ class NoiseParameters:
     tukey_shape: Float[Tensor, "b"] | None = None
     quantisation: float = 1.0
     colour_bias: Float[Tensor, "b planes"] | None = None
+    black: Float[Tensor, "b"] | None = None
     saturation: float = SATURATION
     source: str = "given"
 
@@ -87,6 +89,7 @@ class NoiseParameters:
             row=self.row * s,
             quantisation=self.quantisation * s,
             colour_bias=None if self.colour_bias is None else self.colour_bias * s,
+            black=None if self.black is None else self.black * s,
             saturation=saturation,
         )
 
