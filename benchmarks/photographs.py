@@ -25,6 +25,7 @@ from exposurediffusion.learn.evaluation import illuminance_correction, psnr, ssi
 
 BRIGHTER = 1.5  # EV of the one rendering of captures, estimates and references
 RATIO = 100  # of the near-white and low-frequency figures
+ENOUGH_SITES = 1000  # near white, for a scene of its own
 TONE_RMS = ("", "< .026", "< .032", "")  # wanted, by brightness class
 HELD_OUT = {  # camera and ratio -> of 0.1.0, wanted of `default`; both on nineteen other scenes
     ("SonyA7S2", 100): ("38.93 / .939", "40.3"),
@@ -38,9 +39,9 @@ HELD_OUT = {  # camera and ratio -> of 0.1.0, wanted of `default`; both on ninet
 
 @dataclass
 class Gathered:
-    """What has been measured of the captures so far, by camera and ratio where it matters."""
+    """What has been measured of the captures so far, by scene, camera and ratio where these matter."""
 
-    tones: list[list[Tone]] = field(default_factory=list)
+    tones: dict[str, list[Tone]] = field(default_factory=dict)
     blocks: list[float] = field(default_factory=list)
     black: dict[int, list[float]] = field(default_factory=dict)
     error: dict[int, list[float]] = field(default_factory=dict)
@@ -81,7 +82,7 @@ def _serves(case: Case, defect: str) -> bool:
 def _gather(gathered: Gathered, case: Case, shot: Shot, estimate: Float[Tensor, "c h w"], wanted: set[str]) -> None:
     ratio = case.ratio
     if "near-white" in wanted:
-        gathered.tones.append(tone_errors(estimate, shot.truth))
+        gathered.tones[case.scene] = tone_errors(estimate, shot.truth)
     if "low-frequency" in wanted:
         gathered.blocks.append(block_error(estimate, shot.truth))
     if "cast" in wanted and case.noise.colour_bias is not None:
@@ -92,11 +93,15 @@ def _gather(gathered: Gathered, case: Case, shot: Shot, estimate: Float[Tensor, 
         pair = [rendered(case, planes) for planes in (estimate, shot.truth)]
         gathered.looks.setdefault(ratio, []).append((psnr(*pair), ssim(*pair)))
     if "held-out" in wanted:
-        target = shot.truth[None]
-        score, plain = (illuminance_correction(planes[None], target)[0] for planes in (estimate, shot.capture))
-        gain = psnr(score, shot.truth) - psnr(plain, shot.truth)
-        found = (psnr(score, shot.truth), ssim(score, shot.truth), gain, case.scene)
-        gathered.scores.setdefault((case.camera, ratio), []).append(found)
+        score = corrected_psnr(estimate, shot.truth)
+        gain = score - corrected_psnr(shot.capture, shot.truth)
+        structure = ssim(illuminance_correction(estimate[None], shot.truth[None])[0], shot.truth)
+        gathered.scores.setdefault((case.camera, ratio), []).append((score, structure, gain, case.scene))
+
+
+def corrected_psnr(estimate: Float[Tensor, "c h w"], truth: Float[Tensor, "c h w"]) -> float:
+    """PSNR in dB, correction `final`."""
+    return psnr(illuminance_correction(estimate[None], truth[None])[0], truth)
 
 
 def rendered(case: Case, planes: Float[Tensor, "c h w"]) -> Float[Tensor, "3 rows columns"]:
@@ -105,10 +110,10 @@ def rendered(case: Case, planes: Float[Tensor, "c h w"]) -> Float[Tensor, "3 row
     return torch.from_numpy(picture.astype("float32") / 65535).permute(2, 0, 1)
 
 
-def _near_white(tones: list[list[Tone]]) -> Iterator[Figure]:
+def _near_white(tones: dict[str, list[Tone]]) -> Iterator[Figure]:
     if not tones:
         return
-    classes = [reduce(Tone.__add__, of_class) for of_class in zip(*tones, strict=True)]
+    classes = [reduce(Tone.__add__, of_class) for of_class in zip(*tones.values(), strict=True)]
     bounds = list(pairwise(TONES))
     for (low, high), tone, rms in zip(bounds, classes, TONE_RMS, strict=True):
         setting = f"x{RATIO}, truth {low:g} to {high:g}"
@@ -116,6 +121,9 @@ def _near_white(tones: list[list[Tone]]) -> Iterator[Figure]:
         yield Figure("near-white", setting, "bias, of white", tone.bias, today, "< .005")
         yield Figure("near-white", setting, "rms, of white", tone.rms, "", rms)
     last, setting = classes[-1], f"x{RATIO}, truth {TONES[-2]:g} to {TONES[-1]:g}"
+    if bright := {scene: of_scene[-1].bias for scene, of_scene in tones.items() if of_scene[-1].count >= ENOUGH_SITES}:
+        scene = max(bright, key=lambda name: abs(bright[name]))
+        yield Figure("near-white", setting, "bias of the worst scene, of white", bright[scene], "", "< .005", scene)
     sites, squared = sum(tone.count for tone in classes), sum(tone.squared for tone in classes)
     yield Figure("near-white", setting, "share of the sites, %", 100 * last.count / sites)
     yield Figure("near-white", setting, "share of the squared error, %", 100 * last.squared / squared)
