@@ -40,6 +40,7 @@ def evaluate(
     transition: Literal["auto", "markov", "restart"] = "auto",
     increment: Literal["auto", "mean", "sampled"] = "auto",
     clamp: Literal["auto", "none", "unit"] = "auto",
+    faithful: tuple[Literal["off", "on"], ...] = ("off", "on"),
     corrections: tuple[Correction, ...] = ("none", "final", "oracle"),
     crop: int | Literal["auto", "whole"] = "auto",
     srgb: _Flag = False,
@@ -68,6 +69,8 @@ def evaluate(
         transition: markov exposes on from the newest state, restart from the capture; auto: of the weights.
         increment: mean, or sampled with shot noise; auto: of the weights.
         clamp: of capture and states: none, or unit, to [0, 1] as published; auto: of the weights.
+        faithful: off: the network alone; on: its last estimate brought back into what the capture says, as `enhance`
+            does. Each named is a row.
         corrections: of brightness by the reference: none; final, once; oracle, after every step, as published.
         crop: side of the centre crop in packed pixels, or whole; auto: 512 for SID, whole for others.
         srgb: measure a fixed sRGB rendering, too.
@@ -87,7 +90,7 @@ def evaluate(
     try:
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)
-        networks = _networks(weights, steps, named, find_device(device))
+        networks = _networks(weights, steps, named, faithful, find_device(device))
     except ValueError as error:
         raise UsageError(str(error)) from error
     contenders = [*(BASELINES[name] for name in baselines), *networks]
@@ -146,9 +149,13 @@ def _told(contender: Contender) -> str:
 
 
 def _networks(
-    weights: Sequence[str], steps: Sequence[int | Literal["auto"]], sampling: dict[str, Any], device: torch.device
+    weights: Sequence[str],
+    steps: Sequence[int | Literal["auto"]],
+    sampling: dict[str, Any],
+    faithful: Sequence[Literal["off", "on"]],
+    device: torch.device,
 ) -> list[Contender]:
-    """A contender for each of the weights and numbers of steps.
+    """A contender for each of the weights and numbers of steps, with and without faithfulness.
 
     Raises:
         ValueError: no such weights, or steps that they cannot take.
@@ -165,11 +172,12 @@ def _networks(
             if count == "auto":
                 if model.card.rule is None or base != model.card.sampling:
                     raise ValueError(f"{name}: no rule for the number of steps, or not for this sampling; name --steps")
-                found.append(Network(model, base, *called, rule=model.card.rule))
+                network = Network(model, base, *called, rule=model.card.rule)
             elif not 0 <= count <= 100:
                 raise ValueError(f"--steps lie between 0 and 100, got {count}")
             else:
-                found.append(Network(model, replace(base, steps=count), *called))
+                network = Network(model, replace(base, steps=count), *called)
+            found += [replace(network, faithful=word == "on") for word in dict.fromkeys(faithful)]
     names = [contender.name for contender in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two weights are called {twice[0]!r}: rename a file or its folder")

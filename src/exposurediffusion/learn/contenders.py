@@ -21,6 +21,7 @@ from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import electrons_per_unit
 from exposurediffusion.process.exposure import Adjust, identity
+from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.process.steps import StepRule
 
@@ -119,6 +120,7 @@ class Network:
         digest: of their file: weights that were trained anew are others.
         label: name in tables; empty: made of the weights and the steps.
         rule: number of steps of each capture by its noise level; None: `sampling.steps` for all.
+        faithful: the last estimate is brought back into what the capture says (`process.faithful`).
     """
 
     model: TrainedDenoiser
@@ -127,11 +129,13 @@ class Network:
     digest: str = ""
     label: str = ""
     rule: StepRule | None = None
+    faithful: bool = False
 
     @property
     def name(self) -> str:
         """Weights and number of simulated exposures."""
-        return self.label or f"{self.weights}, T = {'auto' if self.rule else self.sampling.steps}"
+        steps = "auto" if self.rule else self.sampling.steps
+        return self.label or f"{self.weights}, T = {steps}{', faithful' if self.faithful else ''}"
 
     @property
     def iterates(self) -> bool:
@@ -147,7 +151,8 @@ class Network:
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
         told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **self.sampling.to_dict()}
-        return told if self.rule is None else {**told, "steps": str(self.rule)}
+        steps = {} if self.rule is None else {"steps": str(self.rule)}
+        return {**told, **steps, **({"faithful": True} if self.faithful else {})}
 
     def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
         """Expose on from the capture.
@@ -173,8 +178,10 @@ class Network:
             for step in steps:
                 last = step.estimate
                 del denoise.estimates[:-1]  # a whole frame's branches are heavy
-        mask = denoise.estimates[-1].mask
-        return Answer(last[0].float().cpu(), None if mask is None else mask[0].float().cpu(), first[0].float().cpu())
+        mask, last = denoise.estimates[-1].mask, last.float().cpu()
+        if self.faithful:
+            last = adjust(faithful(last[0].clamp(0, 1), capture[0].cpu(), ratio, noise.to("cpu"))[None])
+        return Answer(last[0], None if mask is None else mask[0].float().cpu(), first[0].float().cpu())
 
     def _network(self, planes: int) -> TrainedDenoiser | BayerOnXTrans:
         wanted = self.model.config.planes

@@ -151,8 +151,14 @@ class CameraProfile:
             raise ValueError(f"no gain for ISO {iso:g} in the profile {self.name}")
         return gain
 
+    @property
+    def black_deviation(self) -> float:
+        """Root mean square of the black level errors seen in calibration, DN; 0 without any."""
+        errors = [value for row in self.colour_bias for value in row]
+        return (sum(e**2 for e in errors) / max(1, len(errors))) ** 0.5
+
     def at_iso(self, iso: float, read: Literal["tukey", "gaussian"] = "tukey") -> NoiseParameters:
-        """The typical noise at an ISO: medians of the laws, the median shape, no colour bias."""
+        """The typical noise at an ISO: medians of the laws, the median shape, an unknown black level error."""
         gain = torch.tensor([self.gain(iso)])
         law = self.tukey_read if read == "tukey" else self.gaussian_read
         shape = torch.tensor(self.tukey_shapes).median().reshape(1) if read == "tukey" else None
@@ -161,6 +167,7 @@ class CameraProfile:
             law.median(gain),
             self.row.median(gain),
             shape,
+            black=torch.tensor([self.black_deviation]),
             saturation=self.saturation,
             source=f"profile {self.name} at ISO {iso:g}",
         )
@@ -180,6 +187,7 @@ class CameraProfile:
             self.row.sample(gain, generator),
             _choose(self.tukey_shapes, gain, generator) if read == "tukey" else None,
             colour_bias=_choose(self.colour_bias, gain, generator) if colour_bias else None,
+            black=torch.full_like(gain, self.black_deviation) if colour_bias else None,
             saturation=self.saturation,
             source=f"drawn from the profile {self.name}",
         )
