@@ -1,15 +1,18 @@
 from dataclasses import replace
 from math import log2
 
+import numpy as np
 import pytest
 import torch
 from tests.apps.conftest import capture, scene
 
 from exposurediffusion.apps.enhance import enhance, enhance_with_spread, run_plan, tile_count
 from exposurediffusion.apps.planning import auto_ratio, plan
-from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser
+from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser, load
 from exposurediffusion.models.denoiser import Estimate
-from exposurediffusion.physics.mosaic import CFA, pack, unpack
+from exposurediffusion.physics.mosaic import CFA, PHASES, pack, unpack
+from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.process.steps import StepRule
@@ -80,6 +83,36 @@ def test_result_depends_neither_on_tiles_nor_on_anything_but_the_seed(tiny_model
     assert torch.equal(run(tile=4096, seed=1), whole) == (increment == "mean")
 
 
+def swapped(mosaic: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Rows or columns of each cell exchanged: another phase then looks like RGGB, mirrored inside its cells."""
+    cells = mosaic.reshape(mosaic.shape[0] // 2, 2, -1, 2)
+    return cells[:, :: -1 if rows else 1, :, :: -1 if columns else 1].reshape(mosaic.shape)
+
+
+@pytest.mark.parametrize("name", ["GRBG", "GBRG", "BGGR"])
+def test_every_phase_is_the_one_that_the_weights_know(name):
+    """A crop of an RGGB frame that begins on another colour comes out as in the frame, away from its borders."""
+    array, model = CFA("RGGB"), load()
+    sensor = Sensor.uniform(array, 512, 16383)
+    noise = NoiseParameters.gaussian(2.0, 6.0, sensor.saturation)
+    y, x = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    grey = 0.3 + 0.2 * torch.sign(torch.sin(0.5 * x + 0.4 * y))  # slanting bars of five sites
+    noisy = simulate_capture(pack(grey, array)[None], torch.tensor([30.0]), noise, torch.Generator().manual_seed(1))
+    frame = sensor.digitise(unpack(noisy[0] / 30, array))
+
+    def result(mosaic: np.ndarray, cfa: CFA) -> np.ndarray:
+        capture = RawFrame(mosaic, Sensor.uniform(cfa, 512, 16383))
+        clean = enhance(capture, model, ratio=30.0, steps=0, noise=noise, precision="fp32")
+        return clean.sensor.normalise(clean.mosaic).numpy()
+
+    rows, columns = PHASES[name]
+    cut, inner = np.s_[rows : rows + 158, columns : columns + 158], np.s_[48:110, 48:110]
+    whole = result(frame, array)[cut][inner]
+    assert result(frame[cut], array.shifted(rows, columns))[inner] == pytest.approx(whole, abs=3e-4)
+    twin = swapped(result(swapped(frame[cut], rows, columns), array), rows, columns)  # sorted by colour, tile unmoved
+    assert abs(twin[inner] - whole).mean() > 1e-3
+
+
 def test_a_known_black_offset_is_taken_off(tiny_model):
     frame = capture()
     decided = plan(frame, tiny_model, ratio=50.0, strength=0.0)
@@ -97,7 +130,7 @@ def test_automatic_ratio_brings_the_green_to_its_key(name):
     blank = RawFrame(torch.zeros(120, 120).numpy(), sensor)
 
     def frame(level: float) -> RawFrame:
-        planes = torch.full((cfa.planes, 120 // cfa.stride, 120 // cfa.stride), 0.9)
+        planes = torch.full_like(blank.planes, 0.9)
         greens = [i for i, colour in enumerate(cfa.colours) if colour == "G"]
         planes[greens] = level
         return blank.with_planes(planes)

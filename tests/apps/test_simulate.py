@@ -113,11 +113,12 @@ def test_files_say_that_no_camera_took_them_and_when_they_were_made_is_not_in_th
 def test_read_raw_gives_the_numbers_back(run, tmp_path, monkeypatch, options):
     root = tmp_path / "set"
     written = planned(root, monkeypatch=monkeypatch)
-    assert run("--scenes", 1, "--darks", 1, *options)[0] == 0
+    assert run("--scenes", 1, "--darks", 1, "--dark-shading", 2, *options)[0] == 0
     assert set(written) == set(photographs(root))
     for path, mosaic in written.items():
         frame = read_raw(root / path)
         np.testing.assert_array_equal(frame.mosaic, mosaic)
+        assert frame.shape == (48, 48)
         if options[0] == "--cfa":
             assert frame.sensor.cfa.name == options[1].upper()
 

@@ -140,7 +140,7 @@ def test_files_of_another_kind_are_refused(darks: Path, tmp_path: Path) -> None:
     save_file({"slope": torch.zeros(2)}, other)
     with pytest.raises(ValueError, match="not a dark shading"):
         load_dark_shading(other)
-    own = {"format": "exposurediffusion-dark/1", "saturation": "15000"}
+    own = {"format": "exposurediffusion-dark/2", "saturation": "15000"}
     for tensors in (
         {"slope": torch.zeros(4, 2, 2)},
         {"slope": torch.zeros(4, 2, 2), "offset": torch.zeros(4, 2, 3), "black_level_error": torch.ones(1, 2)},

@@ -95,7 +95,7 @@ def test_pictures_are_held_out_and_left_out(tmp_path: Path) -> None:
 
 def placed(patch: Tensor, mosaic: Tensor, cfa: CFA) -> tuple[int, int, int]:
     """Where the patch lies in the mosaic (all of whose values differ) and how it was turned; fails if it does not."""
-    sites = unpack(patch, CFA(cfa.name))
+    sites = unpack(patch, cfa.tile)
     for turn, mirrored in product(range(4), (False, True)):
         back = torch.rot90(sites.flip(-1) if mirrored else sites, -turn, (-2, -1))
         top, left = (int(n[0]) for n in torch.where(mosaic == back[0, 0]))
@@ -113,7 +113,7 @@ def test_patches_are_parts_of_the_raw_file_whose_colours_stay_in_place(cfa: CFA,
     letters = torch.tensor(["RGB".index(letter) for letter in raw.sensor.cfa.pattern()])
     period = cfa.period
     colours = letters.reshape(period, period).repeat(40, 40)[: mosaic.shape[0], : mosaic.shape[1]].float()
-    own = torch.tensor(["RGB".index(letter) for letter in CFA(cfa.name).pattern()]).reshape(period, period)
+    own = torch.tensor(["RGB".index(letter) for letter in cfa.tile.pattern()]).reshape(period, period)
     places, turns = set(), set()
     for number in range(40):
         patch = frames.patch(number, 8).clean
@@ -126,6 +126,21 @@ def test_patches_are_parts_of_the_raw_file_whose_colours_stay_in_place(cfa: CFA,
         turns.add(turn)
     assert len(turns) == 8
     assert len(places) > (10 if cfa.is_bayer else 8)
+
+
+@pytest.mark.parametrize("cfa", ARRAYS, ids=str)
+def test_a_whole_frame_repeats_no_site(cfa: CFA, tmp_path: Path) -> None:
+    """What `pack` completes is neither trained on nor measured."""
+    frame = write_raw(tmp_path / "1.dng", cfa, (57, 71))
+    write_raw(tmp_path / "2.dng", cfa, (57, 71), iso=800)
+    (tmp_path / "pairs.csv").write_text("short,long,ratio\n2.dng,1.dng,9\n")
+    planes = frame.planes  # its sites all differ
+    assert planes.unique().numel() < planes.numel()  # twin: completed tiles repeat some
+    shading = DarkShading(torch.zeros_like(planes), torch.zeros_like(planes), ((100.0, 0.0),), 15871.0)
+    sample = open_pairs(tmp_path, split="all", dark_shading=shading)[0]
+    for image in (sample.clean, capture_of(sample), open_raws(tmp_path, kind="raws", split="all")[0].clean):
+        assert image.unique().numel() == image.numel()
+        assert planes.shape[-2] - 4 <= image.shape[-2] < planes.shape[-2]
 
 
 def test_patches_reach_every_place(generator: torch.Generator) -> None:

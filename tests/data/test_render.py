@@ -58,6 +58,11 @@ def test_colours_come_back(cfa: CFA, quick: bool) -> None:
     np.testing.assert_allclose(patches(rendering.rgb), encode_srgb(PATCHES), atol=0.012)
 
 
+@pytest.mark.parametrize("name", ["RGGB", "GRBG", "GBRG", "BGGR"])
+def test_a_preview_has_a_pixel_for_each_cell(name: str) -> None:
+    assert render(scene(CFA(name)), quick=True).rgb.shape == (48, 72, 3)
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_exposure_and_baseline_brighten(quick: bool) -> None:
     rendering = render(scene(CFA("RGGB"), baseline_exposure=-3.0), exposure=2.0, quick=quick)

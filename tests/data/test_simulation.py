@@ -22,7 +22,7 @@ from exposurediffusion.data.simulation import (
     simulate_short,
 )
 from exposurediffusion.data.synthesis import CAMERA_FROM_XYZ, Panorama, Photograph
-from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.mosaic import CFA, packed_shape
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import RawFrame
 from tests.statistics import BOUND, covariance_z, mean_z, variance_z
@@ -174,6 +174,14 @@ def test_other_arrays(cfa: CFA) -> None:
     assert frame.planes.shape == (cfa.planes, 24, 24)
     assert (noise.colour_bias is not None) == cfa.is_bayer  # calibrated for Bayer planes only
     assert float(frame.planes.mean()) * 50 == pytest.approx(0.3, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["RGGB", "GRBG", "GBRG", "BGGR"])
+def test_a_frame_has_the_shape_wanted(name: str) -> None:
+    cfa = CFA(name)
+    light = torch.full((4, *packed_shape((48, 48), cfa)), 0.1)
+    assert short(light, cfa=cfa, shape=(48, 48))[0].shape == (48, 48)
+    assert simulate_long(light, cfa, SONY, NEUTRAL, (47, 48)).shape == (47, 48)
 
 
 def test_camera_without_calibrated_bias_has_none() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,13 @@ from torch import Tensor
 from exposurediffusion.physics.mosaic import (
     BAYER_COLOURS,
     CFA,
+    PHASES,
     TABLE,
     crop_mosaic,
     flip_mosaic,
     mosaic_from_rgb,
     pack,
+    pack_unmoved,
     packed_shape,
     pad_planes,
     unpack,
@@ -52,12 +56,12 @@ def has_the_colours_of(mosaic: Tensor, cfa: CFA) -> bool:
 
 @pytest.mark.parametrize("name", BAYER)
 def test_golden_bayer_packing(name: str) -> None:
-    """R, G1, B, G2 whatever the phase; the black level belongs to LibRaw's colour index of a site."""
+    """The published code's: R, G1, B, G2 of each cell; the black level belongs to LibRaw's colour index of a site."""
     indices = GOLDEN[f"pack.{name}.libraw_pattern"]
     cfa = CFA.from_pattern([BAYER_COLOURS[index] for index in indices.ravel()])
     assert cfa == CFA(name)
     sensor = Sensor(cfa, tuple(512.0 + index for index in indices.ravel()), 16383)
-    planes = pack(sensor.normalise(GOLDEN[f"pack.{name}.raw"]), cfa).clamp(0, 1)
+    planes = pack_unmoved(sensor.normalise(GOLDEN[f"pack.{name}.raw"]), cfa).clamp(0, 1)
     np.testing.assert_allclose(planes.numpy(), GOLDEN[f"pack.{name}.packed"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(cfa.site_planes(), indices)
 
@@ -96,6 +100,41 @@ def test_each_plane_holds_one_colour_completion_included(cfa: CFA, rows: int, co
         assert (plane == ord(letter)).all()
 
 
+def whole_tiles(origin: int, length: int, cfa: CFA) -> slice:
+    """The packed rows or columns of a frame's own sites alone, from where it begins in the tile and how long it is."""
+    k = cfa.period // cfa.stride
+    return slice(-(-origin // cfa.period) * k, (origin + length) // cfa.period * k)
+
+
+@given(cfa=bayers, top=shifts, left=shifts, rows=sides, columns=sides)
+def test_the_planes_of_a_crop_are_a_part_of_the_planes(cfa: CFA, top: int, left: int, rows: int, columns: int) -> None:
+    mosaic = numbered(32, 32)
+    crop, array = crop_mosaic(mosaic, cfa, top, left, rows, columns)
+    own, there = (
+        tuple(whole_tiles(start, length, cfa) for start, length in zip(starts, (rows, columns), strict=True))
+        for starts in (array.origin, (cfa.origin[0] + top, cfa.origin[1] + left))
+    )
+    assert torch.equal(pack(crop, array)[..., *own], pack(mosaic, cfa)[..., *there])
+
+
+@pytest.mark.parametrize("name", BAYER)
+def test_the_published_packing_moves_colours_against_each_other(name: str) -> None:
+    """The twin of the above: it is ours for RGGB alone, and of a crop other planes than of the whole."""
+    (top, left), whole = PHASES[name], pack(numbered(12, 12), CFA("RGGB"))
+    crop, array = crop_mosaic(numbered(12, 12), CFA("RGGB"), top, left, 8, 8)
+    assert array == CFA(name)
+    ours, published = pack(crop, array), pack_unmoved(crop, array)
+    assert torch.equal(ours[:, 1:4, 1:4], whole[:, 1:4, 1:4])
+    assert torch.equal(published[:, 1:4, 1:4], whole[:, 1:4, 1:4]) == (name == "RGGB")
+
+
+def test_a_bayer_frame_is_completed_as_in_a_mirror() -> None:
+    mosaic = numbered(4, 6)
+    planes = pack(mosaic, CFA("BGGR"))
+    assert planes[:, 0, 0].tolist() == [mosaic[1, 1], mosaic[1, 0], mosaic[0, 0], mosaic[0, 1]]
+    assert planes[:, -1, -1].tolist() == [mosaic[3, 5], mosaic[3, 4], mosaic[2, 4], mosaic[2, 5]]
+
+
 @given(cfa=arrays, top=shifts, left=shifts, rows=sides, columns=sides)
 def test_a_crop_has_the_array_that_it_says(cfa: CFA, top: int, left: int, rows: int, columns: int) -> None:
     crop, array = crop_mosaic(coloured(32, 32, cfa), cfa, top, left, rows, columns)
@@ -129,6 +168,12 @@ def test_a_sensor_sees_one_colour_of_each_site(cfa: CFA, rows: int, columns: int
 
 
 @given(cfa=arrays)
+def test_an_array_is_what_its_fields_say(cfa: CFA) -> None:
+    assert CFA(**asdict(cfa)) == cfa
+    assert cfa.tile.shifted(*cfa.origin).pattern() == cfa.pattern()
+
+
+@given(cfa=arrays)
 def test_an_array_is_found_by_its_letters(cfa: CFA) -> None:
     assert CFA.from_pattern(cfa.pattern()).pattern() == cfa.pattern()
     assert CFA.from_pattern(np.array(list(cfa.pattern())).reshape(cfa.period, -1)).pattern() == cfa.pattern()
@@ -145,6 +190,8 @@ def test_impossible_requests_say_why() -> None:
         CFA("FOVEON")
     with pytest.raises(ValueError, match="phase is its name"):
         CFA("RGGB", (1, 0))
+    with pytest.raises(ValueError, match="planes of 4x4 do not hold 8x8 sites of GRBG"):
+        unpack(torch.zeros(4, 4, 4), CFA("GRBG"), (8, 8))
     with pytest.raises(ValueError, match="5x9 sites is smaller than one 6x6 tile"):
         pack(numbered(5, 9), CFA("XTRANS"))
     with pytest.raises(ValueError, match="GRBG has 4 planes, not 9"):

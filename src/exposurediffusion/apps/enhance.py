@@ -18,7 +18,7 @@ from exposurediffusion.apps.tiling import TiledDenoiser
 from exposurediffusion.learn.weights import TrainedDenoiser
 from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
-from exposurediffusion.physics.mosaic import unpack
+from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
 from exposurediffusion.process.exposure import Denoise, ExposureStep
 from exposurediffusion.process.faithful import faithful
@@ -57,9 +57,9 @@ def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | Baye
 
 def tile_count(frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (highlights not counted)."""
-    shape = tuple(-(-n // frame.sensor.cfa.stride) for n in frame.shape)
+    shape = packed_shape(frame.shape, frame.sensor.cfa)
     tiled = TiledDenoiser(_network(frame, model), _conditions(decided, decided.ratio, None), decided.tile)
-    return len(tiled.tiles((shape[0], shape[1]))) * (1 + decided.samples * decided.sampling.steps)
+    return len(tiled.tiles(shape)) * (1 + decided.samples * decided.sampling.steps)
 
 
 @dataclass(frozen=True)

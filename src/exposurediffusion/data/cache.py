@@ -40,7 +40,7 @@ from exposurediffusion.physics.mosaic import CFA, pack, packed_shape, unpack
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
 FOLDER = ".exposurediffusion-cache"
-_FORMAT = "exposurediffusion frame 1"
+_FORMAT = "exposurediffusion frame 2"
 _SPARE = 64 << 20  # bytes of the disk that are left to others
 _FEW = 16  # so few frames are decoded sooner than processes start
 

@@ -15,7 +15,7 @@ from exposurediffusion.data.raw import find_raws, read_raw
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.sensor import RawFrame
 
-FORMAT = "exposurediffusion-dark/1"
+FORMAT = "exposurediffusion-dark/2"
 _BRIGHTEST = 0.1  # mean of a dark frame, of white: beyond it the lens cap was off
 
 
@@ -58,7 +58,8 @@ def load_dark_shading(path: str | os.PathLike[str]) -> DarkShading:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a safetensors file ({error}); give the folder of dark raw frames") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a dark shading (format {metadata.get('format')!r}, not {FORMAT!r})")
+        said = f"format {metadata.get('format')!r}, not {FORMAT!r}"
+        raise ValueError(f"{path}: not a dark shading ({said}); make it anew from the dark frames")
     try:
         errors = tuple((float(iso), float(error)) for iso, error in tensors["black_level_error"].tolist())
         slope, offset = tensors["slope"], tensors["offset"]

@@ -22,7 +22,7 @@ from exposurediffusion.data.cache import CachedFrame
 from exposurediffusion.data.images import find_images
 from exposurediffusion.data.listing import Split, choose
 from exposurediffusion.data.synthesis import CleanPatches, Panorama, Photograph, load_clean, scene_of, seeded
-from exposurediffusion.data.windows import Cut, draw_cut
+from exposurediffusion.data.windows import Cut, draw_cut, whole_tiles
 from exposurediffusion.physics.dark import DarkShading, Window
 from exposurediffusion.physics.estimation import estimate_noise, noise_of
 from exposurediffusion.physics.mosaic import CFA
@@ -153,7 +153,7 @@ class RawDataset:
 
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
-        return Sample(frame.planes(), Path(frame.source).stem)
+        return Sample(frame.planes(whole_tiles(frame.shape, frame.cfa)), Path(frame.source).stem)
 
     def patch(self, number: int, size: int) -> Sample:
         """Training patch `number`, `size` packed pixels a side: the same in every process; mirrored and turned.
@@ -254,7 +254,7 @@ class PairDataset:
         return others[number // len(self) % len(others)]
 
     def _sample(self, pair: FramePair, other: FramePair | None, cut: Cut | None) -> Sample:
-        window = cut.window if cut else None
+        window = cut.window if cut else whole_tiles(pair.short.shape, pair.short.cfa)
         capture = self._capture(pair, window)
         clean = self._capture(other, window) if other else pair.long.planes(window)
         if cut:
@@ -262,7 +262,7 @@ class PairDataset:
         noise = pair.noise or (_estimated(pair.short) if self.estimated else _noise(pair.short, self.profile))
         return Sample(clean, pair.scene, capture, pair.ratio, pair.short.metadata.iso, noise, pair.long.metadata)
 
-    def _capture(self, pair: FramePair, window: Window | None) -> Tensor:
+    def _capture(self, pair: FramePair, window: Window) -> Tensor:
         capture, iso = pair.short.planes(window).mul_(pair.ratio), pair.short.metadata.iso
         if self.dark_shading is None:
             return capture

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.mosaic import CFA, pack_unmoved
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
 XYZ_FROM_SRGB = np.array(
@@ -69,7 +69,8 @@ def preview(frame: RawFrame, exposure: float = 0.0, longest: int | None = None) 
     frame = cropped(frame)
     cells = max(frame.shape) // frame.sensor.cfa.stride
     small = _thinned(frame, max(1, -(-cells // longest))) if longest else frame
-    rgb = camera_rgb(small.planes, small.sensor.cfa).permute(1, 2, 0).numpy()
+    planes = pack_unmoved(small.sensor.normalise(small.mosaic), small.sensor.cfa)
+    rgb = camera_rgb(planes, small.sensor.cfa).permute(1, 2, 0).numpy()
     linear = develop(rgb, frame.metadata, exposure)
     np.nan_to_num(linear, copy=False)
     return _ENCODED[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]

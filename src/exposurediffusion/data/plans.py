@@ -31,7 +31,7 @@ from exposurediffusion.data.simulation import (
     simulate_short,
 )
 from exposurediffusion.data.synthesis import Panorama, Photograph, record
-from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.mosaic import CFA, packed_shape
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, log_uniform
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -197,20 +197,20 @@ def simulate_scene(setup: Setup, scene: Scene, source: Panorama | Photograph | N
     neutral = (1 / scene.white_balance[0], 1.0, 1 / scene.white_balance[1])
     generator = torch.Generator().manual_seed(seed_of(setup.seed, setup.folder, "dark shading"))
     dark = draw_shading(setup.dark_shading, setup.cfa, setup.size, generator)
+    shape = setup.size, setup.size
     for shot in scene.shots:
         if shot.noise is None:
-            yield shot, simulate_long(light, setup.cfa, setup.camera, neutral)
+            yield shot, simulate_long(light, setup.cfa, setup.camera, neutral, shape)
             continue
         generator.manual_seed(seed_of(setup.seed, shot.path, "noise"))
         shading = dark.map(shot.iso) if setup.dark_shading else None
-        values = (shot.ratio, shot.iso, generator, shot.noise, shading)
+        values = (shot.ratio, shot.iso, generator, shot.noise, shading, shape)
         yield shot, simulate_short(light, setup.cfa, setup.camera, neutral, *values)[0]
 
 
 def _light(setup: Setup, scene: Scene, source: Panorama | Photograph | None) -> Float[Tensor, "c h w"]:
     if source is None:
-        side = setup.size // setup.cfa.stride
-        return torch.zeros((setup.cfa.planes, side, side))
+        return torch.zeros((setup.cfa.planes, *packed_shape((setup.size, setup.size), setup.cfa)))
     rgb = cut_scene(source, setup.size, torch.Generator().manual_seed(seed_of(scene.seed, "cut")))
     if not float(rgb.max()) > 0:
         raise ValueError("it is black")

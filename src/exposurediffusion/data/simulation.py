@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from exposurediffusion.data.synthesis import CAMERA_FROM_XYZ, PANORAMA_FOCAL, Panorama, Photograph
 from exposurediffusion.physics.dark import DarkShading
-from exposurediffusion.physics.mosaic import CFA, pack
+from exposurediffusion.physics.mosaic import CFA, pack, unpack
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
@@ -31,7 +31,11 @@ _SHADING_ISO = 1600.0
 
 
 def simulate_long(
-    light: Float[Tensor, "c h w"], cfa: CFA, camera: CameraProfile, neutral: tuple[float, float, float]
+    light: Float[Tensor, "c h w"],
+    cfa: CFA,
+    camera: CameraProfile,
+    neutral: tuple[float, float, float],
+    shape: tuple[int, int] | None = None,
 ) -> RawFrame:
     """The long exposure: noise-free, quantised to 14 bits, clipped at white.
 
@@ -40,8 +44,9 @@ def simulate_long(
         cfa: colour filter array.
         camera: names the model and its colour matrix.
         neutral: camera RGB of a neutral (AsShotNeutral), green = 1.
+        shape: rows and columns of the frame in sites; None: all that the planes hold, as `unpack` has it.
     """
-    return _digitise(light, cfa, _metadata(camera, cfa, neutral, REFERENCE_ISO, REFERENCE_SHUTTER))
+    return _digitise(light, cfa, shape, _metadata(camera, cfa, neutral, REFERENCE_ISO, REFERENCE_SHUTTER))
 
 
 def simulate_short(
@@ -54,12 +59,13 @@ def simulate_short(
     generator: torch.Generator,
     noise: NoiseParameters | None = None,
     shading: Float[Tensor, "c h w"] | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[RawFrame, NoiseParameters]:
     """A short exposure with the full noise of the camera, rounded to whole DN and clipped at white, not at black.
 
     Args:
         light: clean planes, 1 = white of the long exposure; what is above it the short exposure may still hold.
-        cfa, camera, neutral: as for `simulate_long`.
+        cfa, camera, neutral, shape: as for `simulate_long`.
         ratio: of the long exposure to the short one (ISO x time).
         iso: of the short exposure.
         generator: of all draws.
@@ -75,7 +81,7 @@ def simulate_short(
     capture = simulate_capture(light[None], torch.tensor([ratio]), noise, generator)[0] / ratio
     if shading is not None:
         capture = capture + shading / noise.saturation
-    frame = _digitise(capture, cfa, _metadata(camera, cfa, neutral, iso, shutter_of(ratio, iso)))
+    frame = _digitise(capture, cfa, shape, _metadata(camera, cfa, neutral, iso, shutter_of(ratio, iso)))
     return frame, replace(noise, quantisation=1.0)
 
 
@@ -149,10 +155,10 @@ def _sensor(cfa: CFA) -> Sensor:
     return Sensor.uniform(cfa, BLACK if cfa.is_bayer else XTRANS_BLACK, WHITE)
 
 
-def _digitise(planes: Tensor, cfa: CFA, metadata: Metadata) -> RawFrame:
-    shape = (planes.shape[-2] * cfa.stride, planes.shape[-1] * cfa.stride)
-    frame = RawFrame(torch.zeros(shape).numpy(), _sensor(cfa), metadata).with_planes(planes)
-    return replace(frame, mosaic=frame.mosaic.round().clip(0, WHITE).astype("uint16"))
+def _digitise(planes: Tensor, cfa: CFA, shape: tuple[int, int] | None, metadata: Metadata) -> RawFrame:
+    sensor = _sensor(cfa)
+    values = sensor.digitise(unpack(planes, cfa, shape))
+    return RawFrame(values.round().clip(0, WHITE).astype("uint16"), sensor, metadata)
 
 
 def _metadata(

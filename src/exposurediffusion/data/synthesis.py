@@ -163,7 +163,7 @@ class CleanPatches:
 
     Attributes:
         sources: panoramas and photographs, at least one.
-        cfa: colour filter array.
+        cfa: colour filter array; patches begin with its tile.
         level: range of the mean green level (log-uniform).
         seed: one seed and number, one patch, in any process and order.
     """
@@ -195,7 +195,7 @@ class CleanPatches:
             rgb,
             list(CAMERA_FROM_XYZ)[camera],
             (1.4 + 1.2 * u[0], 1.2 + 1.3 * u[1]),
-            self.cfa,
+            self.cfa.tile,
             exp(low + (high - low) * u[2]),
         )
 

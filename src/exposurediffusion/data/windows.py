@@ -38,8 +38,8 @@ class Cut:
         """The patch, from the planes of the window; its array is the frame's."""
         if self.turn == 0:
             return planes[:, : self.size, : self.size].contiguous()
-        array = CFA(cfa.name)  # planes begin with a whole tile, wherever the frame does
-        top, left = _begin(cfa.name, self.turn)
+        array = cfa.tile  # planes begin with a whole tile, wherever the frame does
+        top, left = _begin(array.name, self.turn)
         sites = self.size * cfa.stride
         mosaic = _turned(unpack(planes, array), self.turn)
         return pack(mosaic[top : top + sites, left : left + sites], array)
@@ -61,22 +61,29 @@ def draw_cut(shape: tuple[int, int], size: int, cfa: CFA, generator: torch.Gener
     k = cfa.period // cfa.stride
     if size % k:
         raise ValueError(f"patches of X-Trans frames need an even number of packed pixels, not {size}")
-    whole = [_whole_tiles(length, start, cfa.period) for length, start in zip(shape, cfa.origin, strict=True)]
+    whole = [_tiles(length, start, cfa.period) for length, start in zip(shape, cfa.origin, strict=True)]
     tiles = size // k
     least = min(count for _, count in whole)
     if least < tiles:
         raise ValueError(f"{shape[1]}x{shape[0]} sites are too few for patches of {size} packed pixels")
     turns = _UPRIGHT if upright else _ALL
     if least == tiles:  # no room for another tile around it
-        turns = tuple(turn for turn in turns if _begin(cfa.name, turn) == (0, 0))
+        turns = tuple(turn for turn in turns if _begin(cfa.tile.name, turn) == (0, 0))
     u = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     turn = turns[int(u[0] * len(turns))]
-    span = tiles + (_begin(cfa.name, turn) != (0, 0))
+    span = tiles + (_begin(cfa.tile.name, turn) != (0, 0))
     top, left = ((first + int(x * (count - span + 1))) * k for (first, count), x in zip(whole, u[1:], strict=True))
     return Cut((top, left, span * k, span * k), turn, size)
 
 
-def _whole_tiles(length: int, origin: int, period: int) -> tuple[int, int]:
+def whole_tiles(shape: tuple[int, int], cfa: CFA) -> Window:
+    """The part of a packed frame of `shape` (rows, columns) sites that `pack` has not completed."""
+    k = cfa.period // cfa.stride
+    (top, down), (left, across) = (_tiles(n, start, cfa.period) for n, start in zip(shape, cfa.origin, strict=True))
+    return top * k, left * k, down * k, across * k
+
+
+def _tiles(length: int, origin: int, period: int) -> tuple[int, int]:
     """First whole tile along an axis, and how many there are: `pack` completes the others by repeating sites."""
     first, end = -(-origin // period), (length + origin) // period
     return first, end - first
@@ -96,4 +103,4 @@ def _begin(array: str, turn: int) -> tuple[int, int]:
     for row, column in np.ndindex(cfa.period, cfa.period):
         if np.array_equal(np.roll(turned, (-row, -column), (0, 1)), letters.numpy()):
             return row, column
-    raise AssertionError(f"{array} is not symmetric under turn {turn}")  # all five are
+    raise AssertionError(f"{array} is not symmetric under turn {turn}")  # both are

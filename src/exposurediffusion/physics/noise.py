@@ -50,7 +50,7 @@ def row_offsets(
     In a packed Bayer row R and G1 share one offset, G2 and B the other; X-Trans follows its table.
     """
     b, c, h, w = size
-    cfa = CFA("RGGB" if c == 4 else "XTRANS")
+    cfa = CFA("RGGB" if c == 4 else "XTRANS")  # planes begin with a whole tile, wherever the frame does
     cell = cfa.period // cfa.stride  # an odd number of packed X-Trans rows or columns ends inside a tile
     rows, cells = -(-h // cell) * cfa.period, -(-w // cell)
     offsets = randn((b, rows, 1), generator, deviation.device).mul_(deviation.reshape(-1, 1, 1))
