@@ -2,7 +2,7 @@
 
 The noise of a capture has mean zero, so the mean of many samples is known far better than any one of them, and no
 network may contradict it. The residual `capture - estimate` is averaged over windows of several sizes; if the estimate
-is true, its variance is `(gain * signal + read^2) / samples + row^2 / rows`. What exceeds k standard deviations is added
+is true, its variance is `(gain * signal + read^2) / samples + row^2 / rows`. What exceeds k deviations is added
 to the estimate, coarse windows first, so that each mean ends inside its interval; a mean that was inside stays as it
 was (soft thresholding of the residual is the projection onto the interval).
 
