@@ -32,16 +32,14 @@ from exposurediffusion.data.exif import (
     read_tags,
 )
 from exposurediffusion.data.files import SOFTWARE_NAME, atomic
+from exposurediffusion.data.calibration import ANALOG_BALANCE, COLOUR_SETS, dng_matrix
 from exposurediffusion.data.metadata import (
-    ANALOG_BALANCE,
     BASELINE_EXPOSURE,
     BLACK_LEVEL,
     BLACK_REPEAT,
-    COLOUR_SETS,
     CROP_ORIGIN,
     CROP_SIZE,
     WHITE_LEVEL,
-    dng_matrix,
 )
 from exposurediffusion.data.tiff import (
     BYTE,
