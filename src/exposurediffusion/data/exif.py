@@ -34,6 +34,7 @@ _NOT_COPIED = {37500, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59
 _COPIED_MAIN = (270, 315, 18246, 18249, 33432)  # description, artist, rating twice, copyright
 # EXIF's tags that TIFF/EP, and some cameras, keep in IFD0; beside them, other facts of the shot.
 _SHOT = (EXPOSURE_TIME, F_NUMBER, 34850, ISO, DATETIME_ORIGINAL, *range(37377, 37387), LENS_INFO, LENS_MODEL)
+SAMPLE_FORMAT, FLOAT = 339, 3
 _CFA, _LINEAR = 32803, 34892
 
 
@@ -44,12 +45,14 @@ class FileTags:
     Attributes:
         main, exif, gps: IFD0, its EXIF directory, its GPS directory.
         raw: of a TIFF-based raw, the directory of its largest CFA (or linear raw) image.
+        big: whether the file is a BigTIFF.
     """
 
     main: Tags = field(default_factory=dict)
     exif: Tags = field(default_factory=dict)
     gps: Tags = field(default_factory=dict)
     raw: Tags = field(default_factory=dict)
+    big: bool = False
 
     @property
     def is_dng(self) -> bool:
@@ -99,7 +102,7 @@ def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
     subs = {tag: [read_ifd(stream, int(o), order, base, big=big) for o in main[tag].numbers[:16]]
             for tag in (EXIF_IFD, GPS_IFD, SUB_IFDS) if tag in main}  # fmt: skip
     exif, gps = (subs.get(tag, [{}])[0] for tag in (EXIF_IFD, GPS_IFD))
-    return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]))
+    return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]), big)
 
 
 def _largest_raw(directories: list[Tags]) -> Tags:

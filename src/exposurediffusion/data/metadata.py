@@ -52,6 +52,8 @@ def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...
 
 def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
     """DN at which the sensor saturates: a DNG's WhiteLevel; else the camera's own note of it, else LibRaw's."""
+    if tags.is_dng and _number(tags.raw.get(exif.SAMPLE_FORMAT)) == exif.FLOAT:
+        return _positive(_number(tags.raw.get(WHITE_LEVEL))) or 1.0  # the specification's default for floats
     camera = raw.camera_white_level_per_channel
     if not tags.is_dng and camera and raw.white_level / 2 < min(camera) <= raw.white_level:
         return float(min(camera))
