@@ -31,7 +31,7 @@ def camera_file(
     """A DNG as a camera might write it: our own, with changed tags of the mosaic's directory and of IFD0."""
     data = b"".join(dng_chunks(RawFrame(mosaic, Sensor.uniform(cfa, 512, 16383), Metadata(make="Acme", model="One"))))
     stream = io.BytesIO(data)
-    order, offset = read_header(stream)
+    order, offset, _ = read_header(stream)
     first = read_ifd(stream, offset, order)
     raw = read_ifd(stream, int(first[330].numbers[0]), order)
     thumbnail, strip = (int(first[273].numbers[0]), first[279]), (int(raw[273].numbers[0]), raw[279])
@@ -150,7 +150,9 @@ def hollow(rows: int) -> Callable[[np.ndarray], np.ndarray]:
         (np.zeros_like, {}, "every value is zero"),
         (hollow(16), {}, "a part of the image data is missing"),
         (np.array, {50717: entry(LONG, 100)}, "white level"),
-        (np.array, {262: entry(SHORT, 34892)}, "already demosaiced"),
+        (np.array, {262: entry(SHORT, 34892)}, "monochrome"),
+        (np.array, {262: entry(SHORT, 34892), 277: entry(SHORT, 3)}, "already demosaiced"),
+        (np.array, {259: entry(SHORT, 9)}, "not supported"),  # VC-5
         (np.array, {33421: entry(SHORT, 4, 4), 33422: entry(1, *([0, 0, 1, 1] * 2 + [1, 1, 2, 2] * 2))}, "4x4"),
         (np.array, {33422: entry(1, 0, 1, 1, 1)}, "neither Bayer"),
         (np.array, {258: entry(SHORT, 32)}, "a part of the image data is missing"),

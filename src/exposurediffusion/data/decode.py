@@ -1,7 +1,7 @@
 """DNGs that are valid but that LibRaw does not read: BigTIFF, deflated or JPEG XL, of floats, with strips in any order.
 
-tifffile decodes the image. The file is then wrapped anew, in memory and uncompressed, so that LibRaw still tells all the
-rest: levels, colour filter array, margins and colours are read in one way, whatever the file.
+tifffile decodes the image. The file is then wrapped anew, in memory and uncompressed, so that LibRaw still tells all
+the rest: levels, colour filter array, margins and colours are read in one way, whatever the file.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def decoded(name: str, tags: FileTags) -> np.ndarray:
 
 def _page(file: tifffile.TiffFile, shape: tuple[int, int]) -> tifffile.TiffPage:
     """The page of the mosaic: the colour filter array of this shape, in the file itself or in a sub-directory."""
-    pages = [cast(tifffile.TiffPage, page) for page in file.pages]
-    for page in [*pages, *(sub for page in pages for sub in page.pages or ())]:
+    own = [cast(tifffile.TiffPage, page) for page in file.pages]
+    for page in [*own, *(sub for parent in own for sub in parent.pages or ())]:
         if isinstance(page, tifffile.TiffPage) and page.photometric == tifffile.PHOTOMETRIC.CFA and page.shape == shape:
             return page
     raise ValueError("no image of the size that its tags say")

@@ -67,8 +67,8 @@ class FileTags:
 def read_tags(path: str | os.PathLike[str]) -> FileTags:
     """Read the tags of any raw or picture file. Damaged or foreign metadata are left out, never an error.
 
-    TIFF-based raws (DNG, NEF, ARW, CR2, PEF, ORF, RW2, ...), CR3 and MRW (their TIFF blocks), CRW (camera and date), RAF
-    (the EXIF of its JPEG), JPEG.
+    TIFF-based raws (DNG, NEF, ARW, CR2, PEF, ORF, RW2, ...), CR3 and MRW (their TIFF blocks), CRW (camera and date),
+    RAF (the EXIF of its JPEG), JPEG.
 
     Raises:
         OSError: the file cannot be opened.
@@ -80,10 +80,17 @@ def read_tags(path: str | os.PathLike[str]) -> FileTags:
             return FileTags()
 
 
+def source_tags(metadata: Metadata, source: str | os.PathLike[str] | None = None) -> FileTags:
+    """The tags of the file that a frame was read from, or of `source`; none if it is not there (any more)."""
+    origin = source or metadata.source
+    return read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
+
+
 def _read(stream: BufferedIOBase) -> FileTags:
     head = stream.read(108)
     if head[6:14] == b"HEAPCCDR":
-        return FileTags(*read_ciff(stream))
+        main, exif = read_ciff(stream)
+        return FileTags(main, exif)
     if head[:2] in (b"II", b"MM"):
         return _read_tiff(stream, 0)
     if head[4:11] == b"ftypcrx":
@@ -133,7 +140,7 @@ def _read_cr3(stream: BufferedIOBase) -> FileTags:
             found.append(read_ifd(block, offset, order))
         except ValueError:
             found.append({})
-    return FileTags(*found)
+    return FileTags(found[0], found[1], found[2])
 
 
 def _read_mrw(stream: BufferedIOBase) -> FileTags:

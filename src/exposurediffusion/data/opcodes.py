@@ -92,14 +92,14 @@ def lasting(tags: FileTags, shape: tuple[int, int]) -> Tags:
 
 
 def opcode_notes(tags: FileTags, shape: tuple[int, int]) -> tuple[str, ...]:
-    """What a reader should know of the corrections that a file asks for, a sentence each; arguments as for `lasting`."""
+    """What a reader should know of the corrections that a file asks for, a sentence each; arguments as `lasting`'s."""
     kept = {o.name for entry in lasting(tags, shape).values() for o in read_opcodes(entry)}
     asked = {o.name for tag in LISTS for o in read_opcodes(tags.raw.get(tag))} if tags.is_dng else set()
     lost = asked - kept - {_NAMES[_BAD_CONSTANT], _NAMES[_BAD_LIST]}
     notes = []
     if unapplied := kept - {_NAMES[_GAIN_MAP]}:
         notes.append(
-            f"its corrections {', '.join(sorted(unapplied))} are kept in the DNG, for the editor, but are not applied to "
+            f"its corrections {', '.join(sorted(unapplied))} are kept in the DNG, for the editor, but not applied to "
             "pictures that are rendered here"
         )
     if lost:
@@ -141,7 +141,7 @@ def _mark(marked: np.ndarray, numbers: np.ndarray, down: int, across: int) -> No
     """Mark what a FixBadPixelsList names: its phase, two counts, points (row, column), rectangles (t, l, b, r)."""
     points, rectangles = (int(n) for n in numbers[1:3])
     places = numbers[3 : 3 + 2 * points]
-    places = places[: len(places) // 2 * 2].reshape(-1, 2) + (down, across)
+    places = places[: len(places) // 2 * 2].reshape(-1, 2) + np.array([down, across], np.int64)
     places = places[(places < marked.shape).all(1)]
     marked[places[:, 0], places[:, 1]] = True
     boxes = numbers[3 + 2 * points :][: 4 * min(rectangles, _MAX_RECTANGLES)]

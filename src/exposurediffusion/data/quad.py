@@ -32,7 +32,7 @@ def is_quad_bayer(mosaic: np.ndarray) -> bool:
 
 
 def _blocks(cells: np.ndarray, shift: tuple[int, int]) -> tuple[float, bool]:
-    """F statistic of 4x4 means for 2x2 blocks that begin at `shift`; whether one diagonal's blocks agree, as greens do."""
+    """F statistic of 4x4 means for 2x2 blocks from `shift` on; whether one diagonal of these agrees, as greens do."""
     blocks = np.roll(cells, (-shift[0], -shift[1]), (0, 1)).reshape(2, 2, 2, 2)
     colours = blocks.mean((1, 3))
     between = 4 * ((colours - colours.mean()) ** 2).sum() / 3

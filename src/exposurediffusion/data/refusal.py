@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BufferedIOBase
 
 import numpy as np
 
@@ -81,7 +82,9 @@ def _chunks_are_there(name: str, raw: Tags, compression: int) -> bool:
     if not kinds or min(width, height) < 1 or (kinds[0] == TILES and not {322, 323} <= set(raw)):
         return False
     offsets = raw[kinds[0][0]].numbers
-    across, down = (number(raw, 322, 0), number(raw, 323, 0)) if kinds[0] == TILES else (width, number(raw, 278, height))
+    across, down = (
+        (number(raw, 322, 0), number(raw, 323, 0)) if kinds[0] == TILES else (width, number(raw, 278, height))
+    )
     if min(across, down) < 1 or len(offsets) < -(-width // across) * -(-height // down):
         return False
     if compression == UNCOMPRESSED and kinds[0] == STRIPS:
@@ -92,7 +95,25 @@ def _chunks_are_there(name: str, raw: Tags, compression: int) -> bool:
     if compression != JPEG:
         return True
     with open(name, "rb") as stream:
-        return all(stream.seek(int(at)) >= 0 and stream.read(2) == b"\xff\xd8" for at in offsets)
+        return all(_jpeg_samples(stream, int(at)) >= across * down for at in offsets[:-1]) and _jpeg_samples(
+            stream, int(offsets[-1])
+        ) >= across * (down if kinds[0] == TILES else height - down * (len(offsets) - 1))
+
+
+def _jpeg_samples(stream: BufferedIOBase, offset: int) -> int:
+    """How many samples a JPEG says that it holds; 0 if it is none."""
+    stream.seek(offset)
+    if stream.read(2) != b"\xff\xd8":
+        return 0
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
+        length = int.from_bytes(head[2:], "big")
+        if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):  # a frame header: precision, size, components
+            body = stream.read(6)
+            return (
+                int.from_bytes(body[1:3], "big") * int.from_bytes(body[3:5], "big") * body[5] if len(body) == 6 else 0
+            )
+        stream.seek(length - 2, 1)
+    return 0
 
 
 def in_order(raw: Tags) -> bool:

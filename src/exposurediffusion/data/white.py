@@ -52,7 +52,7 @@ def _multipliers(choice: str | Sequence[float]) -> np.ndarray:
 
 
 def _grey_world(frame: RawFrame) -> np.ndarray:
-    """Mean camera RGB of the blocks that are neither clipped nor among the darkest or brightest; daylight if none is."""
+    """Mean camera RGB of the blocks neither clipped nor among the darkest or brightest; daylight if there are none."""
     shown = cropped(frame)
     rgb = camera_rgb(shown.planes, shown.sensor.cfa).numpy()
     rows, columns = (max(n // _BLOCK, 1) for n in rgb.shape[1:])
