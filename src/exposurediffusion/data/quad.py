@@ -39,4 +39,4 @@ def _blocks(cells: np.ndarray, shift: tuple[int, int]) -> tuple[float, bool]:
     within = ((blocks - colours[:, None, :, None]) ** 2).sum() / 12
     (a, b), (c, d) = colours
     greens_agree = min(abs(a - d), abs(b - c)) <= _GREENS * np.ptp(colours)
-    return between / max(within, np.finfo(float).tiny), bool(greens_agree)
+    return between / max(within, 1e-9 * between, np.finfo(float).tiny), bool(greens_agree)

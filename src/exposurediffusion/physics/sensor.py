@@ -89,7 +89,7 @@ class Metadata:
         baseline_exposure: EV by which a viewer should brighten the frame.
         noise_profile: DNG NoiseProfile, pairs (S, O) so that variance = S x + O of normalised x.
         crop: left, top, width, height of the part to show, in sites of the frame; None: all.
-        user_crop: top, left, bottom, right of what the photographer chose to show, in parts (0..1) of `crop`; None: all.
+        user_crop: top, left, bottom, right of what the photographer chose to show, parts (0..1) of `crop`; None: all.
         pixel_aspect: width of a site over its height.
         source: path of the file.
     """
