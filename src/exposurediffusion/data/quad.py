@@ -27,7 +27,7 @@ def is_quad_bayer(mosaic: np.ndarray) -> bool:
     for shift in ((0, 0), (0, 1), (1, 0), (1, 1)):
         found, greens_agree = _blocks(quarters.mean(0), shift)
         if found > _DECISIVE and greens_agree:
-            return sum(_blocks(quarter, shift)[0] > _IN_A_QUARTER for quarter in quarters) >= 3
+            return sum(bool(_blocks(quarter, shift)[0] > _IN_A_QUARTER) for quarter in quarters) >= 3
     return False
 
 
