@@ -24,7 +24,7 @@ def texture() -> np.ndarray:
 def mosaic(rgb: np.ndarray, pattern: str, side: int) -> np.ndarray:
     """Each colour of a pattern over `side` x `side` sites: 1 is Bayer, 2 quad-Bayer; Poisson and read noise."""
     index = np.kron(np.reshape(["RGB".index(c) for c in pattern], (2, 2)), np.ones((side, side), int))
-    index = np.tile(index, (rgb.shape[0] // len(index), rgb.shape[1] // len(index)))
+    index = np.tile(index, (rgb.shape[0] // len(index), rgb.shape[1] // len(index))).astype(int)
     light = np.take_along_axis(rgb, index[..., None], 2)[..., 0]
     return 512 + 2 * RNG.poisson(light * 400) + RNG.normal(0, 6, light.shape)
 
