@@ -14,10 +14,11 @@ import tifffile
 
 from exposurediffusion.data import files
 from exposurediffusion.data.dng import OUTPUT_BLACK, OUTPUT_WHITE, dng_chunks, write_dng
-from exposurediffusion.data.exif import FileTags, read_tags
+from exposurediffusion.data.exif import FileTags, capture_tags, read_tags
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.tiff import (
     ASCII,
+    BYTE,
     RATIONAL,
     SHORT,
     SRATIONAL,
@@ -172,6 +173,33 @@ def test_the_source_keeps_its_exif_and_colours(tmp_path: Path) -> None:
     changed = replace(frame, metadata=replace(frame.metadata, colour_matrix=tuple(0.5 * m for m in MATRIX)))
     only = read_tags(write_dng(tmp_path / "b.dng", changed)).main
     assert 50722 not in only  # the source's calibration is not that of this frame
+
+
+def test_what_the_photographer_set_is_kept(tmp_path: Path) -> None:
+    source = rich_source(tmp_path / "source.dng")
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    asked = {700: Entry(BYTE, xmp), 51109: entry(SRATIONAL, -0.5), 18246: entry(SHORT, 4), 18249: entry(SHORT, 75)}
+    tags = read_tags(source)
+    directories = [tags.main | asked, tags.raw]
+    data = source.read_bytes()
+    strips = [data[int(t[273].numbers[0]) :][: int(t[279].numbers[0])] for t in directories]
+    head = tiff_bytes(directories, {330: 1}, [(i, len(s)) for i, s in enumerate(strips)])
+    source.write_bytes(head + b"".join(s + b"\0" * (len(s) % 2) for s in strips))
+    frame = read_raw(source)
+    shown = replace(frame.metadata, user_crop=(0.25, 0.1, 0.75, 0.9), pixel_aspect=0.5)
+    written = write_dng(tmp_path / "a.dng", replace(frame, metadata=shown))
+    assert {tag: read_tags(written).main[tag] for tag in asked} == asked
+    back = read_raw(written).metadata
+    assert back.user_crop == pytest.approx((0.25, 0.1, 0.75, 0.9))
+    assert back.pixel_aspect == pytest.approx(0.5)
+    assert read_tags(written).raw[50718].numbers == (1, 2)
+
+
+def test_facts_in_ifd0_go_into_the_exif() -> None:
+    facts = FileTags(main={36867: text_entry("1994:01:02 15:57:56"), 33437: entry(RATIONAL, 3.7)})
+    exif = capture_tags(Metadata(aperture=3.7), facts)[1]
+    assert exif[36867].text == "1994:01:02 15:57:56"
+    assert exif[33437].numbers == (3.7,)
 
 
 def test_structure_is_what_the_specification_says(tmp_path: Path) -> None:

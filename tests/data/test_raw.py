@@ -31,7 +31,7 @@ def camera_file(
     """A DNG as a camera might write it: our own, with changed tags of the mosaic's directory and of IFD0."""
     data = b"".join(dng_chunks(RawFrame(mosaic, Sensor.uniform(cfa, 512, 16383), Metadata(make="Acme", model="One"))))
     stream = io.BytesIO(data)
-    order, offset = read_header(stream)
+    order, offset, _ = read_header(stream)
     first = read_ifd(stream, offset, order)
     raw = read_ifd(stream, int(first[330].numbers[0]), order)
     thumbnail, strip = (int(first[273].numbers[0]), first[279]), (int(raw[273].numbers[0]), raw[279])
@@ -101,6 +101,26 @@ def test_orientation(tmp_path: Path, orientation: int) -> None:
     assert read_raw(path).metadata.orientation == orientation
 
 
+def test_an_impossible_orientation_is_upright(tmp_path: Path) -> None:
+    path = camera_file(tmp_path / "a.dng", noise((64, 64)), CFA("RGGB"), main={274: entry(SHORT, 0)})
+    assert read_raw(path).metadata.orientation == 1
+
+
+@pytest.mark.parametrize("beside", ["IFD0", "the mosaic"])
+def test_facts_of_the_shot_are_found_without_exif(tmp_path: Path, beside: str) -> None:
+    facts = {34855: entry(SHORT, 1600), 33434: entry(RATIONAL, 1 / 8)}
+    where = {"main": facts} if beside == "IFD0" else {"changes": facts}
+    metadata = read_raw(camera_file(tmp_path / "a.dng", noise((64, 64)), CFA("RGGB"), **where)).metadata
+    assert (metadata.iso, metadata.shutter) == (1600, 1 / 8)
+
+
+def test_a_file_without_white_balance_says_so(tmp_path: Path) -> None:
+    path = camera_file(tmp_path / "a.dng", noise((64, 64)), CFA("RGGB"), main={50728: entry(RATIONAL, 0, 0, 0)})
+    frame = read_raw(path)
+    assert frame.metadata.as_shot_neutral is None
+    assert any("--white-balance" in note for note in frame.notes)
+
+
 def test_unknown_facts_are_none(tmp_path: Path) -> None:
     metadata = read_raw(camera_file(tmp_path / "a.dng", noise((64, 64)), CFA("RGGB"))).metadata
     assert (metadata.iso, metadata.shutter, metadata.aperture, metadata.focal_length, metadata.lens) == (None,) * 5
@@ -150,12 +170,15 @@ def hollow(rows: int) -> Callable[[np.ndarray], np.ndarray]:
         (np.zeros_like, {}, "every value is zero"),
         (hollow(16), {}, "a part of the image data is missing"),
         (np.array, {50717: entry(LONG, 100)}, "white level"),
-        (np.array, {262: entry(SHORT, 34892)}, "already demosaiced"),
+        (np.array, {262: entry(SHORT, 34892)}, "monochrome"),
+        (np.array, {262: entry(SHORT, 34892), 277: entry(SHORT, 3)}, "already demosaiced"),
+        (np.array, {259: entry(SHORT, 9)}, "not supported"),  # VC-5
         (np.array, {33421: entry(SHORT, 4, 4), 33422: entry(1, *([0, 0, 1, 1] * 2 + [1, 1, 2, 2] * 2))}, "4x4"),
         (np.array, {33422: entry(1, 0, 1, 1, 1)}, "neither Bayer"),
         (np.array, {258: entry(SHORT, 32)}, "a part of the image data is missing"),
         (np.array, {259: entry(SHORT, 7), 278: entry(LONG, 8)}, "a part of the image data is missing"),  # 1 of 8 strips
         (np.array, {259: entry(SHORT, 7)}, "a part of the image data is missing"),  # no JPEG
+        (np.array, {259: entry(SHORT, 7), 324: entry(LONG, 8), 325: entry(LONG, 9)}, "is missing"),  # tiles of no size
     ],
 )
 def test_unusable_content_is_refused(
@@ -205,6 +228,6 @@ def test_damaged_files_are_refused(shared: Path, capfd: pytest.CaptureFixture[st
     linear = sorted((shared / "data/real_raw").glob("*linear*.dng"))
     assert len(files) > 20
     assert len(linear) == 2
-    for path in files + linear:
+    for path in [*files, *linear, shared / "data/hostile/tilewidth_lost.dng"]:
         refused(path, ".")
     assert capfd.readouterr().err == ""

@@ -84,6 +84,22 @@ def test_crop_is_cut_before_turning() -> None:
     assert render(frame, quick=True).rgb.shape == (54, 24, 3)
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_user_crop_and_pixel_aspect_are_obeyed(quick: bool) -> None:
+    cell = 2 if quick else 1
+    frame = scene(CFA("RGGB"), crop=(0, 0, 144, 48), user_crop=(0.5, 0.25, 1.0, 0.75), orientation=6)
+    picture = render(frame, quick=quick).rgb
+    assert picture.shape == (72 // cell, 24 // cell, 3)
+    high = np.iinfo(picture.dtype).max
+    centre = picture[16 // cell : 20 // cell, 10 // cell : 14 // cell].mean((0, 1)) / high
+    np.testing.assert_allclose(centre, encode_srgb(PATCHES[1]), atol=0.02)
+    for aspect, shape in ((2.0, (48, 288)), (0.5, (96, 144))):
+        wide = render(scene(CFA("RGGB"), crop=(0, 0, 144, 48), pixel_aspect=aspect), quick=quick).rgb
+        assert wide.shape[:2] == (shape[0] // cell, shape[1] // cell)
+        left = wide[: shape[0] // cell // 2, : shape[1] // cell // 8].mean((0, 1)) / np.iinfo(wide.dtype).max
+        np.testing.assert_allclose(left, encode_srgb(PATCHES[0]), atol=0.02)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_agrees_with_pillow(orientation: int) -> None:
     picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from exposurediffusion.physics.mosaic import CFA, pack_unmoved
@@ -64,7 +65,7 @@ def preview(frame: RawFrame, exposure: float = 0.0, longest: int | None = None) 
         longest: at most this many pixels along the longer side (whole cells are left out; default: all are used).
 
     Returns:
-        (h, w, 3) uint8 sRGB, as the sensor lies (not turned upright), cut to the frame's crop.
+        (h, w, 3) uint8 sRGB, as the sensor lies (not turned upright), cut to what is to be shown, with square pixels.
     """
     frame = cropped(frame)
     cells = max(frame.shape) // frame.sensor.cfa.stride
@@ -73,7 +74,8 @@ def preview(frame: RawFrame, exposure: float = 0.0, longest: int | None = None) 
     rgb = camera_rgb(planes, small.sensor.cfa).permute(1, 2, 0).numpy()
     linear = develop(rgb, frame.metadata, exposure)
     np.nan_to_num(linear, copy=False)
-    return _ENCODED[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
+    picture = _ENCODED[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
+    return squared(picture, frame.metadata.pixel_aspect)
 
 
 def develop(rgb: np.ndarray, metadata: Metadata, exposure: float = 0.0) -> np.ndarray:
@@ -89,11 +91,35 @@ def camera_rgb(planes: Float[Tensor, "planes h w"], cfa: CFA) -> Float[Tensor, "
     return torch.stack([planes[i].mean(0) for i in index])
 
 
+def squared(picture: np.ndarray, aspect: float) -> np.ndarray:
+    """Stretch an (h, w, 3) picture, uint8 or uint16, so that its pixels, `aspect` as wide as high, become square."""
+    if abs(aspect - 1) < 1e-3:
+        return picture
+    height, width = picture.shape[:2]
+    size = (round(width * max(1, aspect)), round(height * max(1, 1 / aspect)))
+    planes = [
+        Image.fromarray(picture[..., i].astype(np.float32)).resize(size, Image.Resampling.BICUBIC) for i in range(3)
+    ]
+    stretched = np.rint(np.stack([np.asarray(plane) for plane in planes], -1))
+    return np.clip(stretched, 0, np.iinfo(picture.dtype).max).astype(picture.dtype)
+
+
+def shown_window(metadata: Metadata, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width, height of what is to be shown of a frame of `shape`: its crop, and within it the user's."""
+    left, top, width, height = metadata.crop or (0, 0, shape[1], shape[0])
+    if metadata.user_crop is None:
+        return left, top, width, height
+    up, west, down, east = metadata.user_crop
+    x0, x1 = round(left + west * width), round(left + east * width)
+    y0, y1 = round(top + up * height), round(top + down * height)
+    return x0, y0, max(1, x1 - x0), max(1, y1 - y0)
+
+
 def cropped(frame: RawFrame) -> RawFrame:
-    """The part of the frame that is to be shown."""
-    if frame.metadata.crop is None:
+    """The part of the frame that is to be shown; all of it if less than a tile would be left."""
+    left, top, width, height = shown_window(frame.metadata, frame.shape)
+    if (width, height) == frame.shape[::-1] or min(width, height) < frame.sensor.cfa.period:
         return frame
-    left, top, width, height = frame.metadata.crop
     return _window(frame, frame.mosaic[top : top + height, left : left + width], top, left)
 
 
@@ -108,4 +134,4 @@ def _window(frame: RawFrame, mosaic: np.ndarray, top: int, left: int) -> RawFram
     sensor, period = frame.sensor, frame.sensor.cfa.period
     black = np.roll(np.reshape(sensor.black_level, (period, period)), (-top, -left), (0, 1)).ravel()
     moved = Sensor(sensor.cfa.shifted(top, left), tuple(float(b) for b in black), sensor.white_level)
-    return RawFrame(mosaic, moved, replace(frame.metadata, crop=None))
+    return RawFrame(mosaic, moved, replace(frame.metadata, crop=None, user_crop=None))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exposurediffusion.data.calibration import ANALOG_BALANCE, COLOUR_SETS, dng_matrix
 from exposurediffusion.data.develop import colour_matrix, neutral, preview
 from exposurediffusion.data.exif import (
     DATETIME,
@@ -29,26 +30,28 @@ from exposurediffusion.data.exif import (
     SUB_IFDS,
     FileTags,
     capture_tags,
-    read_tags,
+    source_tags,
 )
 from exposurediffusion.data.files import SOFTWARE_NAME, atomic
 from exposurediffusion.data.metadata import (
-    ANALOG_BALANCE,
     BASELINE_EXPOSURE,
     BLACK_LEVEL,
     BLACK_REPEAT,
-    COLOUR_SETS,
     CROP_ORIGIN,
     CROP_SIZE,
+    DEFAULT_SCALE,
+    DEFAULT_USER_CROP,
     WHITE_LEVEL,
-    dng_matrix,
 )
+from exposurediffusion.data.opcodes import lasting
 from exposurediffusion.data.tiff import (
+    ASCII,
     BYTE,
     LONG,
     RATIONAL,
     SHORT,
     SRATIONAL,
+    Entry,
     Tags,
     entry,
     rgb_tags,
@@ -61,6 +64,7 @@ OUTPUT_BLACK, OUTPUT_WHITE = 4096, 65535
 """Black and white level of a DNG that is written from a float frame."""
 _THUMBNAIL = 512  # pixels along the longer side
 _CHUNK = 1 << 22  # sites converted at a time
+_PHOTOGRAPHERS = (700, 51109)  # XMP (ratings, captions, edits) and BaselineExposureOffset
 _CALIBRATION_EXTRAS = (50931, 50932, 50735, 50736)  # signatures, camera serial number, lens
 
 
@@ -77,8 +81,8 @@ def write_dng(
         path: the file to write; it appears only when it is complete.
         frame: uint16 mosaics are written verbatim with their own levels, float ones scaled as the module says, and
             values beyond the 16 bits clipped.
-        source: the raw that the frame was made from, whose EXIF, GPS and colour calibration are carried over. Default:
-            `frame.metadata.source`, if that file is there.
+        source: the raw that the frame was made from, whose EXIF, GPS, XMP, colour calibration, and corrections that
+            still hold (see `opcodes`) are carried over. Default: `frame.metadata.source`, if that file is there.
         baseline_exposure: EV by which editors brighten the frame; default: as in the frame's metadata.
 
     Returns:
@@ -104,7 +108,7 @@ def dng_chunks(
     """The bytes of a DNG, piece by piece; arguments as for `write_dng`."""
     metadata, sensor = frame.metadata, frame.sensor
     origin = source or metadata.source
-    tags = read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
+    tags = source_tags(metadata, source)
     verbatim = frame.mosaic.dtype == np.uint16
     black, white = (sensor.black_level, sensor.white_level) if verbatim else ((OUTPUT_BLACK,), OUTPUT_WHITE)
     if min(black) < 0 or not 0 < white <= OUTPUT_WHITE:
@@ -113,7 +117,7 @@ def dng_chunks(
     picture = preview(frame, ev - metadata.baseline_exposure, longest=_THUMBNAIL)
     main, exif, gps = capture_tags(metadata, tags)
     main |= {254: entry(LONG, 1)} | rgb_tags(picture) | _camera_tags(metadata, tags, main, ev, origin)
-    raw = _mosaic_tags(frame, black, white)
+    raw = _mosaic_tags(frame, black, white) | lasting(tags, frame.shape)
     subs = [(SUB_IFDS, raw), *((tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t)]
     head = tiff_bytes(
         [main, *(t for _, t in subs)],
@@ -157,7 +161,8 @@ def _camera_tags(
         BASELINE_EXPOSURE: entry(SRATIONAL, ev),
     }
     if origin:
-        tags[50827] = text_entry(os.path.basename(os.fspath(origin)))  # OriginalRawFileName
+        # OriginalRawFileName: on Unix a name may be any bytes, and these find the file again.
+        tags[50827] = Entry(ASCII, os.fsencode(os.path.basename(origin)) + b"\0")
     matrix = colour_matrix(metadata)
     known = dng_matrix(source) if source.is_dng else None
     if known and np.allclose(known[0], matrix, atol=1e-4):  # the frame's matrix is the source's: keep all that it has
@@ -169,6 +174,7 @@ def _camera_tags(
     else:
         tags[COLOUR_SETS[0][0]] = entry(SRATIONAL, *matrix.ravel())
         tags[COLOUR_SETS[0][2]] = entry(SHORT, metadata.illuminant)
+    tags |= {tag: source.main[tag] for tag in _PHOTOGRAPHERS if tag in source.main}
     if LENS_INFO in source.exif:
         tags.setdefault(50736, source.exif[LENS_INFO])
     return tags
@@ -179,25 +185,31 @@ def _mosaic_tags(frame: RawFrame, black: tuple[float, ...], white: float) -> Tag
     left, top, width, height = frame.metadata.crop or (0, 0, columns, rows)
     period = cfa.period if len(black) > 1 and len(set(black)) > 1 else 1
     levels = black if period > 1 else black[:1]
-    return {
-        254: entry(LONG, 0),
-        256: entry(LONG, columns),
-        257: entry(LONG, rows),
-        258: entry(SHORT, 16),
-        259: entry(SHORT, 1),
-        262: entry(SHORT, 32803),  # CFA
-        277: entry(SHORT, 1),
-        278: entry(LONG, rows),
-        279: entry(LONG, 2 * rows * columns),
-        284: entry(SHORT, 1),
-        33421: entry(SHORT, cfa.period, cfa.period),
-        33422: entry(BYTE, *("RGB".index(letter) for letter in cfa.pattern())),
-        50710: entry(BYTE, 0, 1, 2),  # CFAPlaneColor
-        50711: entry(SHORT, 1),  # CFALayout: rectangular
-        BLACK_REPEAT: entry(SHORT, period, period),
-        BLACK_LEVEL: entry(RATIONAL, *levels) if any(b % 1 for b in levels) else entry(SHORT, *levels),
-        WHITE_LEVEL: entry(LONG, round(white)),
-        CROP_ORIGIN: entry(LONG, left, top),
-        CROP_SIZE: entry(LONG, width, height),
-        50829: entry(LONG, 0, 0, rows, columns),  # ActiveArea
-    }
+    aspect, shown = frame.metadata.pixel_aspect, frame.metadata.user_crop
+    scale = {DEFAULT_SCALE: entry(RATIONAL, max(1, aspect), max(1, 1 / aspect))} if aspect != 1 else {}
+    return (
+        scale
+        | ({DEFAULT_USER_CROP: entry(RATIONAL, *shown)} if shown else {})
+        | {
+            254: entry(LONG, 0),
+            256: entry(LONG, columns),
+            257: entry(LONG, rows),
+            258: entry(SHORT, 16),
+            259: entry(SHORT, 1),
+            262: entry(SHORT, 32803),  # CFA
+            277: entry(SHORT, 1),
+            278: entry(LONG, rows),
+            279: entry(LONG, 2 * rows * columns),
+            284: entry(SHORT, 1),
+            33421: entry(SHORT, cfa.period, cfa.period),
+            33422: entry(BYTE, *("RGB".index(letter) for letter in cfa.pattern())),
+            50710: entry(BYTE, 0, 1, 2),  # CFAPlaneColor
+            50711: entry(SHORT, 1),  # CFALayout: rectangular
+            BLACK_REPEAT: entry(SHORT, period, period),
+            BLACK_LEVEL: entry(RATIONAL, *levels) if any(b % 1 for b in levels) else entry(SHORT, *levels),
+            WHITE_LEVEL: entry(LONG, round(white)),
+            CROP_ORIGIN: entry(LONG, left, top),
+            CROP_SIZE: entry(LONG, width, height),
+            50829: entry(LONG, 0, 0, rows, columns),  # ActiveArea
+        }
+    )

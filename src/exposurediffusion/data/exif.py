@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 
+from exposurediffusion.data.ciff import read_ciff
 from exposurediffusion.data.tiff import (
     ASCII,
     LONG,
@@ -26,10 +27,14 @@ from exposurediffusion.physics.sensor import Metadata
 MAKE, MODEL, ORIENTATION, SOFTWARE, DATETIME = 271, 272, 274, 305, 306
 EXIF_IFD, GPS_IFD, SUB_IFDS = 34665, 34853, 330
 EXPOSURE_TIME, F_NUMBER, ISO, FOCAL_LENGTH, LENS_INFO, LENS_MODEL = 33434, 33437, 34855, 37386, 42034, 42036
+DATETIME_ORIGINAL = 36867
 _SENSITIVITY_TYPE, EXPOSURE_INDEX, _VERSION = 34864, 34866, 36864
 # Of no use, or wrong, in a file of other pixels: maker notes with absolute offsets, JPEG's own description, padding.
 _NOT_COPIED = {37500, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59932, 59933}
-_COPIED_MAIN = (270, 315, 33432)  # description, artist, copyright
+_COPIED_MAIN = (270, 315, 18246, 18249, 33432)  # description, artist, rating twice, copyright
+# EXIF's tags that TIFF/EP, and some cameras, keep in IFD0; beside them, other facts of the shot.
+_SHOT = (EXPOSURE_TIME, F_NUMBER, 34850, ISO, DATETIME_ORIGINAL, *range(37377, 37387), LENS_INFO, LENS_MODEL)
+SAMPLE_FORMAT, FLOAT = 339, 3
 _CFA, _LINEAR = 32803, 34892
 
 
@@ -40,12 +45,14 @@ class FileTags:
     Attributes:
         main, exif, gps: IFD0, its EXIF directory, its GPS directory.
         raw: of a TIFF-based raw, the directory of its largest CFA (or linear raw) image.
+        big: whether the file is a BigTIFF.
     """
 
     main: Tags = field(default_factory=dict)
     exif: Tags = field(default_factory=dict)
     gps: Tags = field(default_factory=dict)
     raw: Tags = field(default_factory=dict)
+    big: bool = False
 
     @property
     def is_dng(self) -> bool:
@@ -60,7 +67,8 @@ class FileTags:
 def read_tags(path: str | os.PathLike[str]) -> FileTags:
     """Read the tags of any raw or picture file. Damaged or foreign metadata are left out, never an error.
 
-    TIFF-based raws (DNG, NEF, ARW, CR2, PEF, ORF, RW2, ...), CR3 (its TIFF blocks), RAF (the EXIF of its JPEG), JPEG.
+    TIFF-based raws (DNG, NEF, ARW, CR2, PEF, ORF, RW2, ...), CR3 and MRW (their TIFF blocks), CRW (camera and date),
+    RAF (the EXIF of its JPEG), JPEG.
 
     Raises:
         OSError: the file cannot be opened.
@@ -72,8 +80,17 @@ def read_tags(path: str | os.PathLike[str]) -> FileTags:
             return FileTags()
 
 
+def source_tags(metadata: Metadata, source: str | os.PathLike[str] | None = None) -> FileTags:
+    """The tags of the file that a frame was read from, or of `source`; none if it is not there (any more)."""
+    origin = source or metadata.source
+    return read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
+
+
 def _read(stream: BufferedIOBase) -> FileTags:
     head = stream.read(108)
+    if head[6:14] == b"HEAPCCDR":
+        main, exif = read_ciff(stream)
+        return FileTags(main, exif)
     if head[:2] in (b"II", b"MM"):
         return _read_tiff(stream, 0)
     if head[4:11] == b"ftypcrx":
@@ -81,16 +98,18 @@ def _read(stream: BufferedIOBase) -> FileTags:
     if head[:8] == b"FUJIFILM":
         offset = struct.unpack_from(">I", head, 84)[0]
         return _read_jpeg(stream, offset)
+    if head[:4] == b"\0MRM":
+        return _read_mrw(stream)
     return _read_jpeg(stream, 0) if head[:2] == b"\xff\xd8" else FileTags()
 
 
 def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
-    order, offset = read_header(stream, base)
-    main = read_ifd(stream, offset, order, base)
-    subs = {tag: [read_ifd(stream, int(o), order, base) for o in main[tag].numbers[:16]]
+    order, offset, big = read_header(stream, base)
+    main = read_ifd(stream, offset, order, base, big=big)
+    subs = {tag: [read_ifd(stream, int(o), order, base, big=big) for o in main[tag].numbers[:16]]
             for tag in (EXIF_IFD, GPS_IFD, SUB_IFDS) if tag in main}  # fmt: skip
     exif, gps = (subs.get(tag, [{}])[0] for tag in (EXIF_IFD, GPS_IFD))
-    return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]))
+    return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]), big)
 
 
 def _largest_raw(directories: list[Tags]) -> Tags:
@@ -117,11 +136,24 @@ def _read_cr3(stream: BufferedIOBase) -> FileTags:
         at = head.find(name)
         block = io.BytesIO(head[at + 4 :] if at >= 0 else b"")
         try:
-            order, offset = read_header(block)
+            order, offset, _ = read_header(block)
             found.append(read_ifd(block, offset, order))
         except ValueError:
             found.append({})
-    return FileTags(*found)
+    return FileTags(found[0], found[1], found[2])
+
+
+def _read_mrw(stream: BufferedIOBase) -> FileTags:
+    """Minolta MRW: blocks of a name and a length, among them a small TIFF file named TTW."""
+    stream.seek(4)
+    position, end = 8, 8 + struct.unpack(">I", stream.read(4))[0]
+    while position < end:
+        stream.seek(position)
+        name, length = struct.unpack(">4sI", stream.read(8))
+        if name == b"\0TTW":
+            return _read_tiff(stream, position + 8)
+        position += 8 + length
+    return FileTags()
 
 
 def capture_tags(metadata: Metadata, source: FileTags | None = None) -> tuple[Tags, Tags, Tags]:
@@ -131,7 +163,8 @@ def capture_tags(metadata: Metadata, source: FileTags | None = None) -> tuple[Ta
     """
     source = source or FileTags()
     main: Tags = {tag: source.main[tag] for tag in (MAKE, MODEL, DATETIME, *_COPIED_MAIN) if tag in source.main}
-    exif: Tags = {tag: value for tag, value in source.exif.items() if tag not in _NOT_COPIED}
+    exif: Tags = {tag: source.main[tag] for tag in _SHOT if tag in source.main}
+    exif |= {tag: value for tag, value in source.exif.items() if tag not in _NOT_COPIED}
     for tags in (main, exif):
         for tag in [tag for tag, value in tags.items() if value.kind == ASCII and not value.text]:
             del tags[tag]  # some writers leave texts empty, which validators complain about

@@ -8,16 +8,14 @@ import numpy as np
 import rawpy
 
 from exposurediffusion.data import exif
+from exposurediffusion.data.calibration import AS_SHOT_NEUTRAL, D65, dng_matrix, neutral_of_white
 from exposurediffusion.data.exif import FileTags
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata
 
 BLACK_REPEAT, BLACK_LEVEL, WHITE_LEVEL, ACTIVE_AREA = 50713, 50714, 50717, 50829
 CROP_ORIGIN, CROP_SIZE, BASELINE_EXPOSURE, NOISE_PROFILE = 50719, 50720, 50730, 51041
-ANALOG_BALANCE, D65 = 50727, 21
-COLOUR_SETS = ((50721, 50723, 50778, 50964), (50722, 50724, 50779, 50965))
-"""Tags of DNG's two colour calibrations: ColorMatrix, CameraCalibration, CalibrationIlluminant, ForwardMatrix."""
-_DAYLIGHT = (21, 20, 23, 1, 9, 10, 4)  # light sources from D65 outwards: which of two matrices is preferred
+DEFAULT_SCALE, DEFAULT_USER_CROP = 50718, 51125
 _ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip -> EXIF
 
 
@@ -54,6 +52,8 @@ def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...
 
 def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
     """DN at which the sensor saturates: a DNG's WhiteLevel; else the camera's own note of it, else LibRaw's."""
+    if tags.is_dng and _number(tags.raw.get(exif.SAMPLE_FORMAT)) == exif.FLOAT:
+        return _positive(_number(tags.raw.get(WHITE_LEVEL))) or 1.0  # the specification's default for floats
     camera = raw.camera_white_level_per_channel
     if not tags.is_dng and camera and raw.white_level / 2 < min(camera) <= raw.white_level:
         return float(min(camera))
@@ -78,38 +78,17 @@ def metadata_of(path: str, raw: rawpy.RawPy, tags: FileTags) -> Metadata:
         aperture=_shot(tags, exif.F_NUMBER, other and other.aperture),
         focal_length=_shot(tags, exif.FOCAL_LENGTH, other and other.focal_length),
         lens=lens or None,
-        orientation=_ORIENTATION.get(raw.sizes.flip, 1),
-        as_shot_neutral=_neutral(raw.camera_whitebalance),
+        orientation=_orientation(raw, tags),
+        as_shot_neutral=_neutral(raw, tags),
         colour_matrix=matrix,
         illuminant=illuminant,
         baseline_exposure=baseline if baseline is not None and abs(baseline) < 20 else 0.0,
         noise_profile=profile.numbers if profile and profile.count % 2 == 0 else None,
         crop=_crop(raw, tags),
+        user_crop=_user_crop(tags),
+        pixel_aspect=_aspect(raw.sizes.pixel_aspect),
         source=path,
     )
-
-
-def dng_matrix(tags: FileTags) -> tuple[np.ndarray, int] | None:
-    """XYZ -> camera of a DNG, 3x3, as its AnalogBalance, CameraCalibration and ColorMatrix give it, and the illuminant.
-
-    Of two calibrations the one nearest to daylight is taken. None: no (three-colour) matrix.
-    """
-    found: list[tuple[int, np.ndarray, int]] = []
-    for colour, calibration, light, _ in COLOUR_SETS:
-        entry = tags.main.get(colour)
-        if entry is None or entry.count != 9 or not np.isfinite(entry.numbers).all():
-            continue
-        matrix = np.reshape(entry.numbers, (3, 3))
-        for tag, shape in ((calibration, (3, 3)), (ANALOG_BALANCE, (3,))):
-            factor = tags.main.get(tag)
-            if factor is not None and factor.count == math.prod(shape) and np.isfinite(factor.numbers).all():
-                values = np.reshape(factor.numbers, shape)
-                matrix = (values if values.ndim == 2 else np.diag(values)) @ matrix
-        illuminant = int(_number(tags.main.get(light)) or D65)
-        rank = _DAYLIGHT.index(illuminant) if illuminant in _DAYLIGHT else len(_DAYLIGHT)
-        if abs(np.linalg.det(matrix)) > 1e-6:
-            found.append((rank, matrix, illuminant))
-    return min(found, key=lambda item: item[0])[1:] if found else None
 
 
 def _colour_matrix(raw: rawpy.RawPy, tags: FileTags) -> tuple[tuple[float, ...] | None, int]:
@@ -119,8 +98,16 @@ def _colour_matrix(raw: rawpy.RawPy, tags: FileTags) -> tuple[tuple[float, ...] 
     return (tuple(float(v) for v in matrix.ravel()) if matrix.any() else None), D65
 
 
-def _neutral(multipliers: list[float]) -> tuple[float, float, float] | None:
-    red, green, blue = multipliers[:3]
+def _orientation(raw: rawpy.RawPy, tags: FileTags) -> int:
+    """LibRaw's, which minds the makers' quirks but takes an impossible value of the tag for a quarter turn."""
+    said = _number(tags.main.get(exif.ORIENTATION) or tags.raw.get(exif.ORIENTATION))
+    return 1 if said is not None and not 1 <= said <= 8 else _ORIENTATION.get(raw.sizes.flip, 1)
+
+
+def _neutral(raw: rawpy.RawPy, tags: FileTags) -> tuple[float, float, float] | None:
+    if tags.is_dng and AS_SHOT_NEUTRAL not in tags.main and (found := neutral_of_white(tags)):
+        return found
+    red, green, blue = raw.camera_whitebalance[:3]
     if not all(math.isfinite(m) and m > 0 for m in (red, green, blue)):
         return None
     return green / red, 1.0, green / blue
@@ -145,10 +132,30 @@ def _crop(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int, int, int] | None:
     return (left, top, width, height) if inside and not whole and min(width, height) >= 12 else None
 
 
+def _user_crop(tags: FileTags) -> tuple[float, float, float, float] | None:
+    """Top, left, bottom, right of DNG's DefaultUserCrop; None if that is everything, or nonsense."""
+    numbers = tags.raw[DEFAULT_USER_CROP].numbers if DEFAULT_USER_CROP in tags.raw else ()
+    if len(numbers) != 4:
+        return None
+    top, left, bottom, right = numbers
+    sound = 0 <= top < bottom <= 1 and 0 <= left < right <= 1
+    return (top, left, bottom, right) if sound and numbers != (0, 0, 1, 1) else None
+
+
+def _aspect(libraw: float) -> float:
+    return float(libraw) if math.isfinite(libraw) and 0.1 < libraw < 10 else 1.0
+
+
 def _iso(tags: FileTags, libraw: float) -> float | None:
-    """LibRaw's ISO, which minds the makers' notes; beyond 65535, where EXIF's own field ends, from its successor."""
+    """LibRaw's ISO, which minds the makers' notes; beyond 65535, where EXIF's own field ends, from its successor.
+
+    TIFF/EP has it in IFD0, and some writers beside the mosaic, where LibRaw does not look.
+    """
     index = _positive(_number(tags.exif.get(exif.EXPOSURE_INDEX)))
-    return index if index and (libraw <= 0 or libraw == 65535) else _positive(libraw)
+    if index and (libraw <= 0 or libraw == 65535):
+        return index
+    elsewhere = (_positive(_number(directory.get(exif.ISO))) for directory in (tags.exif, tags.main, tags.raw))
+    return _positive(libraw) or next((iso for iso in elsewhere if iso), None)
 
 
 def _shift(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int]:
@@ -172,4 +179,4 @@ def _positive(value: float | None) -> float | None:
 
 def _shot(tags: FileTags, tag: int, libraw: float | None) -> float | None:
     """A fact of the shot from EXIF, where a zero means unknown; from LibRaw if the file has no such tag."""
-    return _positive(_number(tags.exif.get(tag) or tags.main.get(tag)) if tags.first(tag) else libraw)
+    return _positive(_number(tags.exif.get(tag) or tags.first(tag)) if tags.first(tag) else libraw)

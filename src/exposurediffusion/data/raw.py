@@ -5,6 +5,7 @@ LibRaw is careful with damaged files but not proof against hostile ones; it runs
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -16,9 +17,12 @@ from pathlib import Path
 import numpy as np
 import rawpy
 
+from exposurediffusion.data.decode import decoded, libraw_reads, rewrapped, unusable, without_holes
 from exposurediffusion.data.exif import FileTags, read_tags
 from exposurediffusion.data.metadata import black_levels, metadata_of, white_level
-from exposurediffusion.data.tiff import Tags
+from exposurediffusion.data.opcodes import listed_defects, opcode_notes
+from exposurediffusion.data.quad import is_quad_bayer
+from exposurediffusion.data.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
 
@@ -31,33 +35,32 @@ RAW_EXTENSIONS = frozenset(
 
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
 _EDGE, _GUARD = 2, 6  # lines dropped of a masked margin: at the sensor's rim, and beside the light
+_MOST_HOLES = 0.05  # part of a float image that may be no number: more is no photograph
+_NO_WHITE = (
+    "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
+)
+_BINNED = "give a file that the camera binned or remosaiced (its lower resolution)"
 _stderr_lock = threading.Lock()
-
-
-class RawError(ValueError):
-    """A file that cannot be used as a raw photograph; the message is one line: the file, what is wrong, what to do."""
-
-    def __init__(self, path: str | os.PathLike[str], problem: str, advice: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {problem}; {advice}".replace("\n", " "))
 
 
 def read_raw(path: str | os.PathLike[str]) -> RawFrame:
     """Read the mosaic of a raw file, with its levels, colour filter array and metadata.
 
     Args:
-        path: any Bayer or X-Trans raw file that LibRaw decodes.
+        path: any Bayer or X-Trans raw file that LibRaw decodes, or a DNG that tifffile does.
 
     Returns:
-        The visible area as uint16 DN (rows, columns), not rotated (see `Metadata.orientation`), and the masked margins.
+        The visible area as uint16 DN (rows, columns), float32 if the file has floats, not rotated (see
+        `Metadata.orientation`), the masked margins, the defects that the file lists, and what is odd about it.
 
     Raises:
         RawError: empty, unknown, damaged or truncated file, or a sensor without a Bayer or X-Trans mosaic.
         OSError: the file cannot be opened.
     """
     name = os.fspath(path)
-    with _opened(name) as (raw, tags):
+    with _opened(name, pixels=True) as (raw, tags, floats):
         raw.unpack()
-        return _frame(name, raw, tags)
+        return _frame(name, raw, tags, floats)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
@@ -68,34 +71,39 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         OSError: the file cannot be opened.
     """
     name = os.fspath(path)
-    with _opened(name) as (raw, tags):
+    with _opened(name, pixels=False) as (raw, tags, _):
         return metadata_of(name, raw, tags)
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[rawpy.RawPy, FileTags]]:
-    """A raw file with its tags; whatever goes wrong inside the block becomes a `RawError`."""
+def _opened(name: str, *, pixels: bool) -> Iterator[tuple[rawpy.RawPy, FileTags, np.ndarray | None]]:
+    """A raw file with its tags, and its image where that is of floats; what goes wrong inside becomes a `RawError`.
+
+    Where LibRaw does not read the file, its image is decoded here, if `pixels` are wanted.
+    """
     with open(name, "rb") as stream:
         if not stream.read(1):
-            raise RawError(name, "the file is empty", "copy it again from the camera or card")
+            raise RawError(name, "the file is empty", COPY)
     tags = read_tags(name)
-    _check_tags(name, tags)
+    check_tags(name, tags)
     with _captured_stderr() as noise:
         try:
-            with _open(name) as raw:
-                yield raw, tags
+            known = libraw_reads(tags)
+            image = None if known or not pixels else decoded(name, tags)
+            with _open(name) if known else rawpy.imread(io.BytesIO(rewrapped(tags, image))) as raw:
+                yield raw, tags, image if image is not None and image.dtype == np.float32 else None
         except rawpy.LibRawFileUnsupportedError as error:
-            raise RawError(name, "not a raw photograph that LibRaw knows, or damaged at its start", _CONVERT) from error
+            raise RawError(name, "not a raw photograph that LibRaw knows, or damaged at its start", CONVERT) from error
         except rawpy.LibRawError as error:
-            raise RawError(name, f"damaged or truncated ({_reason(error)})", _COPY) from error
+            raise RawError(name, f"damaged or truncated ({_reason(error)})", COPY) from error
         except RawError:
             raise
         except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-            raise RawError(name, f"its metadata are damaged ({error})", _COPY) from error
+            raise RawError(name, f"its metadata are damaged ({error})", COPY) from error
         except MemoryError as error:
             raise RawError(name, "too large for this machine's memory", "crop it, or use a larger machine") from error
     if any(word in "".join(noise) for word in ("Unexpected end of file", "data corrupted")):
-        raise RawError(name, "damaged or truncated (LibRaw met corrupt data)", _COPY)
+        raise RawError(name, "damaged or truncated (LibRaw met corrupt data)", COPY)
 
 
 def find_raws(folder: str | os.PathLike[str]) -> list[Path]:
@@ -106,11 +114,6 @@ def find_raws(folder: str | os.PathLike[str]) -> list[Path]:
     """
     files = (p for p in Path(folder).iterdir() if p.suffix.lower() in RAW_EXTENSIONS and not p.name.startswith("."))
     return sorted((p for p in files if p.is_file()), key=lambda p: (p.name.lower(), p.name))
-
-
-_COPY = "copy it again from the camera or card"
-_CONVERT = "convert it to DNG, or update rawpy"
-_MOSAIC = "give the camera's own raw file of a Bayer or X-Trans camera"
 
 
 def _open(name: str) -> rawpy.RawPy:
@@ -148,98 +151,53 @@ def _captured_stderr() -> Iterator[list[str]]:
                 text.append(sink.read().decode(errors="replace"))
 
 
-def _check_tags(name: str, tags: FileTags) -> None:
-    """Refuse what the file's own tags rule out, before anything is decoded."""
-    if not tags.raw:
-        return
-    if tags.is_dng and tags.raw[262].numbers[0] != 32803:
-        raise RawError(name, "already demosaiced (linear DNG)", _MOSAIC)
-    if tags.is_dng and 33421 in tags.raw and tags.raw[33421].numbers not in ((2, 2), (6, 6)):
-        rows, columns = (f"{n:g}" for n in (*tags.raw[33421].numbers, 0, 0)[:2])
-        raise RawError(name, f"its colour filter pattern repeats over {rows}x{columns} sites", _MOSAIC)
-    size, needed = os.path.getsize(name), _needed_bytes(tags)
-    if needed > size:
-        raise RawError(name, f"truncated: it has {size} bytes and needs at least {needed}", _COPY)
-    if tags.is_dng and not _chunks_are_there(name, tags.raw):
-        raise RawError(name, "damaged: a part of the image data is missing", _COPY)
-
-
-_STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
-
-
-def _needed_bytes(tags: FileTags) -> int:
-    """Where the image data end, as far as the tags can be trusted: byte counts have other meanings outside DNG."""
-    ends = [0.0]
-    for start, length in (_STRIPS, _TILES):
-        offsets, lengths = (np.array(tags.raw[tag].numbers if tag in tags.raw else ()) for tag in (start, length))
-        if offsets.size and offsets.size == lengths.size:
-            ends.append(float((offsets + (lengths if tags.is_dng else 1)).max()))
-    return int(max(ends))
-
-
-def _chunks_are_there(name: str, raw: Tags) -> bool:
-    """Whether a DNG has all strips or tiles of its image, and each of lossless JPEG begins like one.
-
-    LibRaw skips those that are missing or broken without a word and leaves unwritten memory in their place.
-    """
-
-    def number(tag: int, default: float) -> int:
-        return int(raw[tag].numbers[0]) if tag in raw and np.isfinite(raw[tag].numbers[0]) else int(default)
-
-    width, height, compression = number(256, 0), number(257, 0), number(259, 1)
-    if _TILES[0] in raw:
-        offsets = raw[_TILES[0]].numbers
-        expected = -(-width // max(1, number(322, width))) * -(-height // max(1, number(323, height)))
-    elif _STRIPS[0] in raw:
-        offsets = raw[_STRIPS[0]].numbers
-        if compression == 1:  # LibRaw reads on from the first strip, whatever the others say
-            return offsets[0] + width * height * number(258, 16) / 8 <= os.path.getsize(name)
-        expected = -(-height // max(1, number(278, height)))
-    else:
-        return False
-    if len(offsets) < expected:
-        return False
-    if compression != 7:
-        return True
-    with open(name, "rb") as stream:
-        return all(stream.seek(int(at)) >= 0 and stream.read(2) == b"\xff\xd8" for at in offsets)
-
-
-def _frame(name: str, raw: rawpy.RawPy, tags: FileTags) -> RawFrame:
+def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | None) -> RawFrame:
     cfa = _cfa(name, raw)
     sizes = raw.sizes
     top, left, height, width = sizes.top_margin, sizes.left_margin, sizes.height, sizes.width
-    whole = raw.raw_image
+    whole = raw.raw_image if floats is None else floats
     if min(height, width) < cfa.period:
-        raise RawError(name, f"its image of {width}x{height} sites is too small", _MOSAIC)
+        raise RawError(name, f"its image of {width}x{height} sites is too small", MOSAIC)
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
-        raise RawError(name, "its sensor is rotated by 45 degrees (Super-CCD), which is not supported", _MOSAIC)
+        raise RawError(name, "its sensor is rotated by 45 degrees (Super-CCD), which is not supported", MOSAIC)
     mosaic = whole[top : top + height, left : left + width].copy()
     black, white = black_levels(raw, cfa, tags), white_level(raw, tags)
+    holes = unusable(mosaic, white) if floats is not None else np.zeros((0, 0), bool)
+    if holes.sum() > _MOST_HOLES * mosaic.size:
+        raise RawError(name, f"{holes.sum()} of its {mosaic.size} values are not numbers, or beyond all light", COPY)
+    if holes.any():
+        mosaic = without_holes(mosaic, holes, cfa.period)
     if not mosaic.any():
-        raise RawError(name, "the image data are missing (every value is zero)", _COPY)
+        raise RawError(name, "the image data are missing (every value is zero)", COPY)
     filled = min(np.count_nonzero(part) / part.size for part in (mosaic, mosaic[-_TAIL_ROWS:]))
     if min(black) > 0 and filled < 0.5:
-        raise RawError(name, "truncated: a part of the image data is missing", _COPY)
+        raise RawError(name, "truncated: a part of the image data is missing", COPY)
     try:
         sensor = Sensor(cfa, black, white)
     except ValueError as error:
         raise RawError(name, str(error), "its levels are damaged: convert it to DNG anew") from error
-    return RawFrame(mosaic, sensor, metadata_of(name, raw, tags), _optical_black(raw, sensor))
+    if cfa.is_bayer and is_quad_bayer(mosaic):
+        raise RawError(name, "a quad-Bayer mosaic (2x2 sites of each colour) that is labelled as Bayer", _BINNED)
+    metadata = metadata_of(name, raw, tags)
+    notes = ((_NO_WHITE,) if metadata.as_shot_neutral is None else ()) + opcode_notes(tags, mosaic.shape)
+    listed = listed_defects(tags, whole, (top, left), mosaic.shape)
+    defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
+    known = None if listed is None and not holes.any() else np.unique(defects, axis=0)
+    return RawFrame(mosaic, sensor, metadata, _optical_black(raw, sensor), known, notes)
 
 
 def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
     """The colour filter array of the visible area."""
     if raw.raw_type != rawpy.RawType.Flat:
-        raise RawError(name, "no mosaic: already demosaiced (linear DNG, sRAW) or a layered sensor (Foveon)", _MOSAIC)
+        raise RawError(name, "no mosaic: already demosaiced (linear DNG, sRAW) or a layered sensor (Foveon)", MOSAIC)
     try:
         pattern = raw.raw_pattern
     except NotImplementedError:
         pattern = None
     if pattern is None or pattern.shape[0] not in (2, 4, 6, 16):
-        raise RawError(name, "monochrome, or without a colour filter mosaic", _MOSAIC)
+        raise RawError(name, "monochrome, or without a colour filter mosaic", MOSAIC)
     if raw.num_colors != 3:
-        raise RawError(name, f"a sensor of {raw.num_colors} colours is not supported", _MOSAIC)
+        raise RawError(name, f"a sensor of {raw.num_colors} colours is not supported", MOSAIC)
     names, period, sizes = raw.color_desc.decode(), 6 if pattern.shape[0] == 6 else 2, raw.sizes
 
     # Asked for inside the visible area only: LibRaw's answer in the margins of an X-Trans sensor is not reliable.
@@ -251,7 +209,7 @@ def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
         if pattern.shape[0] in (4, 16):
             raise ValueError(f"its colour filter pattern repeats over {pattern.shape[0]} sites")
     except (ValueError, IndexError) as error:
-        raise RawError(name, str(error), _MOSAIC) from error
+        raise RawError(name, str(error), MOSAIC) from error
     return cfa
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import rawpy
 from PIL import Image, ImageCms, PngImagePlugin
 
-from exposurediffusion.data.develop import preview
+from exposurediffusion.data.develop import preview, shown_window, squared
 from exposurediffusion.data.dng import dng_chunks
-from exposurediffusion.data.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block, read_tags
+from exposurediffusion.data.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block, source_tags
 from exposurediffusion.data.files import SOFTWARE_NAME, atomic
+from exposurediffusion.data.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.data.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
@@ -58,8 +59,7 @@ class Rendering:
         suffix = Path(path).suffix.lower()
         if suffix not in PICTURE_EXTENSIONS:
             raise ValueError(f"{os.fspath(path)}: unknown picture format; use {', '.join(sorted(PICTURE_EXTENSIONS))}")
-        origin = self.metadata.source
-        tags = read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
+        tags = source_tags(self.metadata)
         with atomic(path) as stream:
             if suffix in (".tif", ".tiff"):
                 for chunk in self._tiff(tags):
@@ -97,21 +97,32 @@ class Rendering:
 def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Rendering:
     """Develop a frame: white balance as shot, the camera's colours to sRGB, highlights clipped, brightness as it is.
 
+    The GainMaps of the DNG that the frame was read from are applied; corrections of the lens's geometry are not.
+
     Args:
         frame: any; its baseline exposure is applied.
         exposure: EV by which to brighten besides.
         quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
 
     Returns:
-        The picture, cut to the frame's crop and turned upright.
+        The picture, cut to what is to be shown, with square pixels, turned upright.
     """
     metadata = frame.metadata
+    frame = _evened(frame)
     if quick:
         return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata)
     # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
     values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure))
     plain = replace(
-        metadata, make=None, model=None, source=None, orientation=1, crop=None, baseline_exposure=0.0
+        metadata,
+        make=None,
+        model=None,
+        source=None,
+        orientation=1,
+        crop=None,
+        user_crop=None,
+        pixel_aspect=1.0,
+        baseline_exposure=0.0,
     )  # a camera's name would invite LibRaw's special treatment of that camera's files
     bright = RawFrame(_extended(frame.sensor.digitise(values), frame.sensor.cfa), frame.sensor, plain)
     del values
@@ -126,9 +137,19 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
             highlight_mode=rawpy.HighlightMode.Clip,
             user_flip=0,
         )
-    left, top, width, height = metadata.crop or (0, 0, frame.shape[1], frame.shape[0])
-    rgb = rgb[top : top + height, left : left + width]
+    left, top, width, height = shown_window(metadata, frame.shape)
+    rgb = squared(rgb[top : top + height, left : left + width], metadata.pixel_aspect)
     return Rendering(upright(rgb, metadata.orientation), metadata)
+
+
+def _evened(frame: RawFrame) -> RawFrame:
+    """The frame under the GainMaps of its file."""
+    lists = lasting(source_tags(frame.metadata), frame.shape)
+    if not has_gain_maps(lists):
+        return frame
+    values = frame.sensor.normalise(frame.mosaic)
+    apply_gain_maps(values.numpy(), lists)
+    return replace(frame, mosaic=frame.sensor.digitise(values))
 
 
 def _extended(mosaic: np.ndarray, cfa: CFA) -> np.ndarray:

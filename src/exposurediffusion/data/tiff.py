@@ -17,7 +17,8 @@ import numpy as np
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 12
 _FORMAT = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4",
-           12: "f8", 13: "u4"}  # fmt: skip
+           12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # fmt: skip
+_BIG = (16, 18)  # BigTIFF's LONG8 and IFD8: read as LONG where they fit
 _MAX_BYTES = 1 << 26  # of one value: nothing that is a tag is larger, and a damaged count must not exhaust memory
 
 
@@ -65,12 +66,12 @@ def entry(kind: int, *values: float) -> Entry:
 
 
 def text_entry(value: str) -> Entry:
-    """Text -> NUL-terminated ASCII value (UTF-8 where the text is not ASCII)."""
-    return Entry(ASCII, value.replace("\0", " ").encode() + b"\0")
+    """Text -> NUL-terminated ASCII value (UTF-8 where the text is not ASCII, "?" for what no UTF-8 can say)."""
+    return Entry(ASCII, value.replace("\0", " ").encode(errors="replace") + b"\0")
 
 
-def read_header(stream: BufferedIOBase, base: int = 0) -> tuple[str, int]:
-    """Byte order ("<" or ">") and offset of the first directory.
+def read_header(stream: BufferedIOBase, base: int = 0) -> tuple[str, int, bool]:
+    """Byte order ("<" or ">"), offset of the first directory, and whether it is a BigTIFF.
 
     Olympus and Panasonic raws differ from TIFF in the two bytes that follow the byte order, so these are not checked.
 
@@ -78,14 +79,15 @@ def read_header(stream: BufferedIOBase, base: int = 0) -> tuple[str, int]:
         ValueError: not a TIFF-like file.
     """
     stream.seek(base)
-    head = stream.read(8)
+    head = stream.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
         raise ValueError("no TIFF header")
-    return order, int(struct.unpack(order + "I", head[4:])[0])
+    big = len(head) == 16 and struct.unpack(order + "HHH", head[2:8]) == (43, 8, 0)
+    return order, int(struct.unpack(order + ("Q" if big else "I"), head[8:] if big else head[4:8])[0]), big
 
 
-def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0) -> Tags:
+def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0, *, big: bool = False) -> Tags:
     """Read one directory; entries of an unknown type, or that lie outside the file, are left out.
 
     Args:
@@ -93,22 +95,29 @@ def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0) -> 
         offset: of the directory, from `base`.
         order: "<" or ">".
         base: position of the TIFF header in the file.
+        big: whether the file is a BigTIFF.
     """
+    counted, word, room = ("Q", "Q", 8) if big else ("H", "I", 4)
     stream.seek(base + offset)
-    number = stream.read(2)
-    table = stream.read(12 * struct.unpack(order + "H", number)[0]) if len(number) == 2 else b""
+    number = stream.read(struct.calcsize(order + counted))
+    if len(number) < struct.calcsize(order + counted):
+        return {}
+    step = 4 + 2 * room
+    table = stream.read(step * min(65535, struct.unpack(order + counted, number)[0]))
     tags: Tags = {}
-    for start in range(0, len(table) - 11, 12):
-        tag, kind, count = struct.unpack_from(order + "HHI", table, start)
+    for start in range(0, len(table) - step + 1, step):
+        tag, kind, count = struct.unpack_from(order + "HH" + word, table, start)
         if kind not in _FORMAT or not 0 < count * _size(kind) <= _MAX_BYTES:
             continue
-        length = count * _size(kind)
-        data = table[start + 8 : start + 8 + length]
-        if length > 4:
-            stream.seek(base + struct.unpack_from(order + "I", table, start + 8)[0])
+        length, at = count * _size(kind), start + 4 + room
+        data = table[at : at + length]
+        if length > room:
+            stream.seek(base + struct.unpack_from(order + word, table, at)[0])
             data = stream.read(length)
         if len(data) == length:
             values = np.frombuffer(data, order + _FORMAT[kind])
+            if kind in _BIG and values.max() < 1 << 32:
+                kind = LONG
             tags.setdefault(tag, Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes()))
     return tags
 

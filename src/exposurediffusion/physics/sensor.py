@@ -89,6 +89,8 @@ class Metadata:
         baseline_exposure: EV by which a viewer should brighten the frame.
         noise_profile: DNG NoiseProfile, pairs (S, O) so that variance = S x + O of normalised x.
         crop: left, top, width, height of the part to show, in sites of the frame; None: all.
+        user_crop: top, left, bottom, right of what the photographer chose to show, parts (0..1) of `crop`; None: all.
+        pixel_aspect: width of a site over its height.
         source: path of the file.
     """
 
@@ -106,6 +108,8 @@ class Metadata:
     baseline_exposure: float = 0.0
     noise_profile: tuple[float, ...] | None = None
     crop: tuple[int, int, int, int] | None = None
+    user_crop: tuple[float, float, float, float] | None = None
+    pixel_aspect: float = 1.0
     source: str | None = None
 
     @property
