@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, 
 from exposurediffusion.apps.planning import check_ratio, check_samples
 from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
+from exposurediffusion.data.white import multipliers
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
 from exposurediffusion.process.sampling import Sampling
@@ -42,6 +44,7 @@ def enhance(
     format: Format | Literal["auto"] = "auto",
     exposure: Literal["auto", "capture", "reference"] = "auto",
     strength: float = 1.0,
+    white_balance: Annotated[str, tyro.conf.arg(metavar="shot|daylight|auto|R,G,B")] = "shot",
     faithful: Literal["on", "off"] = "on",
     maps: _Flag = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -74,6 +77,8 @@ def enhance(
         exposure: reference: brightened by the ratio, as a long exposure; capture: as dark as it was, highlights kept,
             with the brightening noted for editors; auto: capture for DNG, reference otherwise.
         strength: 1 is the clean image, 0 the capture, between is a blend.
+        white_balance: of the pictures, and for editors: as shot, daylight, from the frame's own mean colour, or
+            multipliers of red, green and blue.
         faithful: on: nothing that the light says clearly is overruled by the network, at any scale (colours of large
             areas, small lights); off: the network alone.
         maps: write beside the output, as NAME-overruled.tif, where and by how much the network was overruled (32-bit
@@ -104,11 +109,14 @@ def enhance(
         if tile != "auto" and tile < 16:
             raise UsageError(f"--tile is at least 16, got {tile}")
         check_samples(samples, steps, increment)
+        if white_balance not in ("shot", "daylight", "auto"):
+            multipliers(white_balance)
         named = {"schedule": schedule, "transition": transition, "increment": increment}
         sampling = _sampling(model.card.sampling, {name: v for name, v in named.items() if v != "auto"}, samples)
         target = find_device(device)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
     options = EnhanceOptions(
+        white_balance=white_balance,
         ratio=ratio,
         steps=steps,
         sampling=sampling,
@@ -159,6 +167,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run `expose`; the exit code: 0 all done, 1 some inputs failed (the others are done), 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands = {**COMMANDS, "train": train.command_for(arguments)}  # the preset decides the defaults of its fields
         return tyro.extras.subcommand_cli_from_dict(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
 from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
@@ -13,6 +13,7 @@ from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.images import write_map
 from exposurediffusion.data.raw import find_raws, read_raw
 from exposurediffusion.data.render import render
+from exposurediffusion.data.white import white_balance
 from exposurediffusion.learn.weights import TrainedDenoiser
 from exposurediffusion.physics.profile import CameraProfile
 from exposurediffusion.physics.sensor import RawFrame
@@ -27,8 +28,13 @@ _FORMATS: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class EnhanceOptions:
-    """What the user asked for; what is None or auto is decided for each frame."""
+    """What the user asked for; what is None or auto is decided for each frame.
 
+    Attributes:
+        white_balance: of `data.white`; the others are those of `plan`.
+    """
+
+    white_balance: str = "shot"
     ratio: float | Literal["auto"] = "auto"
     steps: int | Literal["auto"] = "auto"
     sampling: Sampling | None = None
@@ -41,6 +47,10 @@ class EnhanceOptions:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     samples: int = 1
+
+    def of_plan(self) -> dict[str, Any]:
+        """The arguments of `plan`."""
+        return {name: value for name, value in vars(self).items() if name != "white_balance"}
 
     @property
     def kept_maps(self) -> tuple[str, ...]:
@@ -143,12 +153,13 @@ def _check_free(path: Path, source: Path, overwrite: bool) -> None:
 
 def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, label: str, summary: Summary) -> None:
     started = perf_counter()
-    frame = read_raw(job.source)
+    frame = white_balance(read_raw(job.source), options.white_balance)
     exposure = options.exposure
     if exposure == "auto":
         exposure = "capture" if job.format == "dng" else "reference"
-    decided = plan(frame, model, **{**vars(options), "exposure": exposure})
-    note(describe(job.source, frame, decided))
+    decided = plan(frame, model, **{**options.of_plan(), "exposure": exposure})
+    for text in (describe(job.source, frame, decided), *(f"{job.source.name}: {said}" for said in frame.notes)):
+        note(text)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     with progress(label, tile_count(frame, model, decided)) as bar:
         result = run_plan(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))

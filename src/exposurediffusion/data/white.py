@@ -34,12 +34,17 @@ def white_balance(frame: RawFrame, choice: str | Sequence[float]) -> RawFrame:
     elif choice == "auto":
         found = _grey_world(frame)
     else:
-        found = 1 / _multipliers(choice)
+        found = 1 / multipliers(choice)
     red, green, blue = (float(v) for v in found)
     return replace(frame, metadata=replace(frame.metadata, as_shot_neutral=(red / green, 1.0, blue / green)))
 
 
-def _multipliers(choice: str | Sequence[float]) -> np.ndarray:
+def multipliers(choice: str | Sequence[float]) -> np.ndarray:
+    """Three multipliers from "R,G,B", or from numbers.
+
+    Raises:
+        ValueError: not three positive numbers.
+    """
     try:
         parts = choice.split(",") if isinstance(choice, str) else choice
         values = np.array([float(part) for part in parts])
