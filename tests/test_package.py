@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
 from importlib import metadata, resources
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +61,27 @@ def test_ships_its_data() -> None:
 def test_command_is_declared() -> None:
     (script,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "expose")
     assert script.value == "exposurediffusion.apps.cli:main"
+
+
+def inner_shapes(source: str) -> set[str]:
+    """Names of functions within functions whose signature states a shape: these are not checked while tests run."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    inner = [node for f in functions for node in ast.walk(f) if isinstance(node, ast.FunctionDef) and node is not f]
+    return {node.name for node in inner if any(map(_is_text, _annotations(node)))}
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _annotations(function: ast.FunctionDef) -> list[ast.AST]:
+    stated = [argument.annotation for argument in ast.walk(function.args) if isinstance(argument, ast.arg)]
+    return [part for annotation in [*stated, function.returns] if annotation for part in ast.walk(annotation)]
+
+
+def test_no_inner_function_states_a_shape() -> None:
+    """Shapes of inner functions would go unchecked; see `tests/typechecking.py`."""
+    twin = 'def outer():\n    def inner(x: Float[Tensor, "b"]): ...\n    def plain(x: Tensor) -> Tensor: ...\n'
+    assert inner_shapes(twin) == {"inner"}
+    package = Path(str(resources.files("exposurediffusion")))
+    assert not {name for path in package.rglob("*.py") for name in inner_shapes(path.read_text("utf-8"))}

@@ -35,6 +35,13 @@ def pairs(count: int, first: int = 0, size: int = 8) -> Batch:
 # ------------------------------------------------------------------------------------------------ laws of the draws
 
 
+@pytest.fixture
+def no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is drawn for a whole image is drawn: it has a random source of its own, and pixels take the time."""
+    monkeypatch.setattr("exposurediffusion.learn.captures.simulate_capture", lambda light, *_: light)
+
+
+@pytest.mark.usefixtures("no_pixels")
 @pytest.mark.parametrize("noise", ["p+g", "eld+bias"])
 def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
     made = CaptureMaker(CaptureRecipe(noise=noise), 1)(clean(1000))
@@ -51,12 +58,14 @@ def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
     assert abs(covariance_z(share, ratio)) < BOUND
 
 
+@pytest.mark.usefixtures("no_pixels")
 def test_another_range_of_gains_is_found_out() -> None:
     made = CaptureMaker(CaptureRecipe(gain_range=(0.1, 15.0)), 1)(clean(1000))
     share = (made.noise.gain.double().log() - math.log(0.1)) / math.log(300)
     assert abs(mean_z(share, 0.5)) > BOUND
 
 
+@pytest.mark.usefixtures("no_pixels")
 def test_without_a_range_gains_are_those_of_the_camera() -> None:
     camera = load_profile("NikonD850")
     made = CaptureMaker(CaptureRecipe(camera="NikonD850", gain_range=None), 1)(clean(400))
@@ -66,6 +75,7 @@ def test_without_a_range_gains_are_those_of_the_camera() -> None:
     assert gain.max() / gain.min() > 0.9 * camera.gain_iso_6400 / camera.gain_iso_100
 
 
+@pytest.mark.usefixtures("no_pixels")
 def test_gains_of_iso_settings_are_those_and_no_others() -> None:
     camera = load_profile("SonyA7S2")
     settings = (800.0, 1600.0, 3200.0)
@@ -118,7 +128,7 @@ def moments(made: Captures, level: float, gain: float = 1.0, read: Tensor | None
 
 
 def test_p_g_captures_have_the_mean_of_the_scene_and_the_noise_that_is_told() -> None:
-    made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(400, size=8))
+    made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(100, size=16))
     assert max(map(abs, moments(made, 0.3))) < BOUND
     assert abs(moments(made, 0.29)[0]) > BOUND  # twins: another light,
     assert abs(moments(made, 0.3, gain=1.2)[1]) > BOUND  # another gain
@@ -194,11 +204,22 @@ def check_alone(make: CaptureMaker, batch: Batch) -> None:
         )
 
 
-def test_uncertainty_changes_what_is_told_and_not_the_capture() -> None:
-    sure, unsure = (CaptureMaker(replace(PLAIN, uncertainty=spread), 4)(clean(700)) for spread in (0.0, 0.3))
-    assert torch.equal(sure.capture, unsure.capture)
+def sure_and_unsure(count: int) -> tuple[Captures, Captures]:
+    sure, unsure = (CaptureMaker(replace(PLAIN, uncertainty=spread), 4)(clean(count)) for spread in (0.0, 0.3))
     assert torch.equal(sure.noise.gain, unsure.noise.gain)
     assert torch.equal(sure.conditions.gain, sure.noise.gain)
+    return sure, unsure
+
+
+def test_uncertainty_does_not_change_the_capture() -> None:
+    sure, unsure = sure_and_unsure(20)
+    assert torch.equal(sure.capture, unsure.capture)
+    assert sure.capture.std() > 0
+
+
+@pytest.mark.usefixtures("no_pixels")
+def test_uncertainty_changes_what_is_told() -> None:
+    sure, unsure = sure_and_unsure(700)
     gain = (unsure.conditions.gain / sure.conditions.gain).log() / 0.3
     read = (unsure.conditions.read_variance / sure.conditions.read_variance).log() / 0.6
     for error in (gain, read):
@@ -248,7 +269,7 @@ def test_pmn_brightens_a_pair_as_a_brighter_scene_would_have_been() -> None:
 
 
 def test_augmentation_takes_made_captures_too() -> None:
-    made = CaptureMaker(replace(PLAIN, augment=2.0), 5)(clean(600, 0.2, size=4))
+    made = CaptureMaker(replace(PLAIN, augment=2.0), 5)(clean(300, 0.2, size=4))
     share = (made.target[:, 0, 0, 0].double() / 0.2).log() / math.log(2)
     assert abs(mean_z(share, 0.5)) < BOUND
     assert abs(variance_z(share, 1 / 12)) < BOUND
@@ -257,7 +278,7 @@ def test_augmentation_takes_made_captures_too() -> None:
 
 def test_noise2noise_has_two_captures_of_independent_noise() -> None:
     recipe = replace(PLAIN, supervision="noise2noise", gain_range=(0.1, 30.0), ratio=(100.0, 300.0))
-    made = CaptureMaker(recipe, 6)(clean(300, 0.2, size=8))
+    made = CaptureMaker(recipe, 6)(clean(75, 0.2, size=16))
     scale = moments_scale(made, 0.2)
     first, second = (made.capture - 0.2) / scale, (made.target - 0.2) / scale
     for error in (first, second):
@@ -276,7 +297,7 @@ def moments_scale(made: Captures, level: float) -> Tensor:
 def test_noise2noise_targets_of_the_dark_are_not_clipped() -> None:
     """A clipped target has another mean, and its mean is all that is learned from it."""
     recipe = PRESETS["noise2noise-unet-feedforward"].recipe.capture
-    made = CaptureMaker(recipe, 6)(clean(300, 0.002, size=8))
+    made = CaptureMaker(recipe, 6)(clean(75, 0.002, size=16))
     scale = moments_scale(made, 0.002)
     assert made.target.min() < 0
     assert abs(mean_z((made.target - 0.002) / scale, 0.0)) < BOUND
