@@ -73,11 +73,11 @@ def _kept(cfa: CFA, snr: float, fwhm: float) -> float:
 
 @pytest.mark.parametrize("cfa", ARRAYS, ids=lambda cfa: cfa.name)
 def test_hot_sites_are_mended(cfa: CFA) -> None:
-    light = _light(cfa)
-    frame, sites = _hot(_frame(light, cfa), 0.001, 1500)
+    light = _light(cfa, (151, 203))
+    frame, sites = _hot(_frame(light, cfa), 0.004, 1500)
     mended = mend(frame, find_defects(frame, NOISE))
     assert _within(frame, light, sites) < 0.1  # the twin: nothing mended
-    assert _within(mended, light, sites) >= 0.97  # of 60 sites: one or two that hardly stand out
+    assert _within(mended, light, sites) >= 0.97  # of 120 sites: some hardly stand out
     assert mended.mosaic.dtype == np.uint16
     assert mended.sensor == frame.sensor
 
@@ -87,7 +87,7 @@ def test_nearly_all_of_many_hot_sites_are_within_the_noise() -> None:
     frame, sites = _hot(_frame(light, CFA("RGGB")), 0.001, 1500)
     found = find_defects(frame, NOISE)
     assert _within(mend(frame, found), light, sites) >= 0.985
-    assert (found & ~sites).sum() <= 10
+    assert (found & ~sites).mean() < 5e-4  # chance, where the noise is all that is lost
 
 
 def test_warm_sites_lose_their_excess() -> None:
@@ -112,7 +112,7 @@ def test_dead_and_stuck_sites_at_borders_in_corners_and_in_pairs(cfa: CFA, value
     frame = _with(_frame(light, cfa), sites, value)
     found = find_defects(frame, NOISE)
     assert found[sites].mean() == 1
-    assert (found & ~sites).sum() <= 2
+    assert (found & ~sites).mean() < 1e-3
     assert _within(mend(frame, found), light, sites) >= 0.9
 
 

@@ -24,16 +24,17 @@ from exposurediffusion.physics.sensor import RawFrame
 
 _BAND = 1 << 18  # sites of a band, worked on at a time
 _PART = 1 << 14  # windows worked on at a time
-_BEYOND = {1: 3.5, -1: 5.0}  # deviations beyond the second of the neighbours, which lies 0.85 from their mean
-_BEYOND_IF_MANY = {1: 2.5, -1: 5.0}
+_BEYOND = {1: 4.0, -1: 5.0}  # deviations beyond the second of the neighbours, which lies 0.85 from their mean
+_BEYOND_IF_MANY = {1: 3.0, -1: 5.0}
+_PLAINLY = 6.0  # deviations beyond it that are no chance
 _NOTICED = 2.5  # deviations beyond it from which a site is company
 _RANGE = 1.7  # from the second to the seventh of eight Gaussian samples, in deviations
 _CHANCE = 2.5  # deviations: one of eight adjacent sites exceeds it by chance once in 20 times
 _LIGHT = 0.3  # of the excess: with more of it on adjacent sites it is light
-_PLAIN = 20.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
+_BRIGHT = 20.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
 _SHADE = 0.5  # of its light, at least, has a dark site lost
 _CELL = 16  # side of the cells in sites; the company of a site is in three by three of them
-_MANY = 3e-5  # of all sites: a frame with more defects gets the benefit of the doubt
+_MANY = 3e-5  # of all sites: in a frame with more plain defects, doubtful ones are taken for defects too
 _DARKEST = 0.1  # mean of a dark frame, of white: beyond it the lens cap was off
 
 
@@ -48,10 +49,10 @@ def listed_defects(frame: RawFrame) -> np.ndarray:
 def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     """Hot, warm and dead sites of a frame, and those that are listed.
 
-    A site is a defect if (1) it lies more than 3.5 deviations of the noise beyond all but one of its nearest neighbours
+    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours
     of the same colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings
-    (24 sites or so) with half its excess fails (2): that would be texture. Where a frame has many defects, one cell of
-    the surroundings is forgiven. Two adjacent sites of 20 deviations and more are two defects; of less, they may be a
+    (24 sites or so) with half its excess fails (2): that would be texture. In a frame with many plain defects, 3
+    deviations and a second such site nearby are needed instead. Two adjacent sites of 20 deviations and more are two defects; of less, they may be a
     star and stay. A dark defect stands out by five deviations and has lost half of its light.
 
     Args:
@@ -70,7 +71,7 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
             excess, alone = _alone(frame, found, noise, sign, row, column)
             company = _company(frame, row[~alone], column[~alone], excess[~alone])[:, row // _CELL, column // _CELL]
             defects = alone & (far > _BEYOND[sign]) & (excess > 2 * company[0])
-            if found.sum() + defects.sum() > _MANY * found.size:
+            if (defects & (far > _PLAINLY)).sum() > _MANY * found.size:
                 defects = alone & (far > _BEYOND_IF_MANY[sign]) & (excess > 2 * company[1])
             found[row[defects], column[defects]] = True
     return found
@@ -115,9 +116,7 @@ def _bands(frame: RawFrame, unknown: np.ndarray) -> Iterator[tuple[int, np.ndarr
         yield top, light.reshape(-1, period, across // period, period).transpose(1, 3, 0, 2) - black
 
 
-def _beyond(
-    band: tuple[int, np.ndarray], frame: RawFrame, noise: NoiseParameters
-) -> dict[int, tuple[np.ndarray, ...]]:
+def _beyond(band: tuple[int, np.ndarray], frame: RawFrame, noise: NoiseParameters) -> dict[int, tuple[np.ndarray, ...]]:
     """Sites above (1) and below (-1) all but one of their nearest neighbours: row, column, by how many deviations."""
     (top, tiles), cfa = band, frame.sensor.cfa
     period, margin = cfa.period, -(-REACH // cfa.period)
@@ -164,9 +163,7 @@ def _alone(
     return excess, alone
 
 
-def _judged(
-    excess: np.ndarray, level: np.ndarray, noise: NoiseParameters, sign: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _judged(excess: np.ndarray, level: np.ndarray, noise: NoiseParameters, sign: int) -> tuple[np.ndarray, np.ndarray]:
     """The excess at the centre of windows, and whether it is alone there; (n)."""
     deviation = _deviation(level, noise)
     own, spread = excess[:, FAR == 0][:, 0], deviation[:, FAR == 0][:, 0]
@@ -175,7 +172,7 @@ def _judged(
     shared = adjacent[:, :-2].sum(axis=1) > np.maximum(_CHANCE * chance * 6**0.5, _LIGHT * own)
     paired = adjacent[:, -1] > np.maximum(_CHANCE * spread, _LIGHT * own)
     third = adjacent[:, -2] > np.maximum(_CHANCE * spread, 0.2 * own)
-    alone = ~(shared | (paired & (third | (own < _PLAIN * spread))))
+    alone = ~(shared | (paired & (third | (own < _BRIGHT * spread))))
     if sign < 0:
         alone &= own > _SHADE * level[:, FAR == 0][:, 0]
     return own, alone
