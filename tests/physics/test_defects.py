@@ -77,7 +77,7 @@ def test_hot_sites_are_mended(cfa: CFA) -> None:
     frame, sites = _hot(_frame(light, cfa), 0.004, 1500)
     mended = mend(frame, find_defects(frame, NOISE))
     assert _within(frame, light, sites) < 0.1  # the twin: nothing mended
-    assert _within(mended, light, sites) >= 0.97  # of 120 sites: some hardly stand out
+    assert _within(mended, light, sites) >= 0.95  # of 120 sites: some hardly stand out
     assert mended.mosaic.dtype == np.uint16
     assert mended.sensor == frame.sensor
 

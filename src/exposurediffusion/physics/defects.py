@@ -49,11 +49,12 @@ def listed_defects(frame: RawFrame) -> np.ndarray:
 def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     """Hot, warm and dead sites of a frame, and those that are listed.
 
-    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours
-    of the same colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings
-    (24 sites or so) with half its excess fails (2): that would be texture. In a frame with many plain defects, 3
-    deviations and a second such site nearby are needed instead. Two adjacent sites of 20 deviations and more are two defects; of less, they may be a
-    star and stay. A dark defect stands out by five deviations and has lost half of its light.
+    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours of
+    the same colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings (24
+    sites or so) with half its excess fails (2): that would be texture. In a frame with many plain defects, 3 deviations
+    are enough, and one cell of the surroundings may hold such a site. Two adjacent sites of 20 deviations and more are
+    two defects; of less, they may be a star and stay. A dark defect stands out by 5 deviations and has lost half of
+    its light.
 
     Args:
         frame: raw DN.
@@ -67,13 +68,15 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     found = sites.copy()
     for sign in (1, -1):
         row, column, far = (np.concatenate(x) for x in zip(*(band[sign] for band in standing_out), strict=True))
-        for _ in range(2):  # the second time, found defects are no light on the sites beside them
-            excess, alone = _alone(frame, found, noise, sign, row, column)
-            company = _company(frame, row[~alone], column[~alone], excess[~alone])[:, row // _CELL, column // _CELL]
-            defects = alone & (far > _BEYOND[sign]) & (excess > 2 * company[0])
-            if (defects & (far > _PLAINLY)).sum() > _MANY * found.size:
-                defects = alone & (far > _BEYOND_IF_MANY[sign]) & (excess > 2 * company[1])
-            found[row[defects], column[defects]] = True
+        excess, alone = _alone(frame, sites, noise, sign, row, column)
+        apart, near = sites.copy(), ~alone
+        apart[row[alone], column[alone]] = True  # in clusters of three, the ends are no light on the middle
+        alone[near] = _alone(frame, apart, noise, sign, row[near], column[near])[1]
+        company = _company(frame, row[~alone], column[~alone], excess[~alone])[:, row // _CELL, column // _CELL]
+        defects = alone & (far > _BEYOND[sign]) & (excess > 2 * company[0])
+        if (defects & (far > _PLAINLY)).sum() > _MANY * found.size:
+            defects = alone & (far > _BEYOND_IF_MANY[sign]) & (excess > 2 * company[1])
+        found[row[defects], column[defects]] = True
     return found
 
 
