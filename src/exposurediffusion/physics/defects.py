@@ -49,8 +49,8 @@ def listed_defects(frame: RawFrame) -> np.ndarray:
 def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     """Hot, warm and dead sites of a frame, and those that are listed.
 
-    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours of
-    the same colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings (24
+    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours
+    of its colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings (24
     sites or so) with half its excess fails (2): that would be texture. In a frame with many plain defects, 3 deviations
     are enough, and one cell of the surroundings may hold such a site. Two adjacent sites of 20 deviations and more are
     two defects; of less, they may be a star and stay. A dark defect stands out by 5 deviations and has lost half of
