@@ -1,0 +1,48 @@
+"""The light around sites of a mosaic, whatever its colour filter array: windows of 7x7 sites."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.sensor import RawFrame
+
+REACH = 3  # sites to each side: in every array, 7x7 sites have eight neighbours of each colour
+
+DOWN, RIGHT = (offset.ravel() for offset in np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
+"""Row and column of each site of a window less those of its centre, (49)."""
+FAR = np.maximum(abs(DOWN), abs(RIGHT))
+"""0: the centre, 1: adjacent to it (eight sites), 2 and 3: further out."""
+
+
+def kinds_of(cfa: CFA, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Which site of the frame's first tile each place is like, in reading order."""
+    return row % cfa.period * cfa.period + column % cfa.period
+
+
+def colours_around(cfa: CFA, kind: int) -> np.ndarray:
+    """Colour letters of the window around a site of the tile, (49)."""
+    row, column = divmod(kind, cfa.period)
+    return np.array(list(cfa.pattern()))[kinds_of(cfa, row + DOWN, column + RIGHT)]
+
+
+def nearest_of_colour(cfa: CFA, kind: int) -> list[tuple[int, int]]:
+    """Row and column offsets of the nearest neighbours of the same colour: eight, or as many as are no further."""
+    distance = np.where(colours_around(cfa, kind) == cfa.pattern()[kind], np.hypot(DOWN, RIGHT), np.inf)
+    near = (distance <= np.sort(distance)[8]) & (FAR > 0)
+    return list(zip(DOWN[near].tolist(), RIGHT[near].tolist(), strict=True))
+
+
+def black_at(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Black level of each place, DN."""
+    return np.asarray(frame.sensor.black_level, np.float32)[kinds_of(frame.sensor.cfa, row, column)]
+
+
+def windows_at(frame: RawFrame, unknown: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The window around each place: DN above black, NaN where it is `unknown` or outside the frame; (n, 49) float32."""
+    row, column = row[:, None] + DOWN, column[:, None] + RIGHT
+    rows, columns = frame.shape
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    places = row.clip(0, rows - 1), column.clip(0, columns - 1)
+    light = frame.mosaic[places].astype(np.float32) - black_at(frame, row, column)
+    return np.where(inside & ~unknown[places], light, np.float32(np.nan))
