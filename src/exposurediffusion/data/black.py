@@ -9,7 +9,8 @@ import rawpy
 
 from exposurediffusion.data.exif import FileTags
 from exposurediffusion.data.metadata import BLACK_LEVEL, BLACK_REPEAT, active_shift
-from exposurediffusion.physics.black import NOTICEABLE, dark_margins
+from exposurediffusion.physics.black import NOTICEABLE
+from exposurediffusion.physics.margins import dark_margins
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame
 

@@ -7,6 +7,7 @@ sqrt(n), so darkest parts of much signal and little noise prove that it is too l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.special import ndtri
 
 from exposurediffusion.physics.sensor import RawFrame
 
-_SCALES = (16, 32, 64)  # sides of the blocks that bound the black level, in sites of one kind
+_SIDE = 16  # of the smallest blocks that bound the black level, in samples of a plane; the others have 32 and 64
 _FEWEST = 16  # blocks of a plane
 _PART = 0.01  # of the blocks that may be below the level: dead clusters, dust, a dark corner
 _CERTAIN = 2.5  # standard errors
@@ -38,35 +39,51 @@ class Darkest:
     noise: float
 
 
-def site_planes(frame: RawFrame) -> list[np.ndarray]:
-    """The sites of each kind of the frame's first tile, in reading order: float32 DN above the stated black."""
+def site_planes(frame: RawFrame) -> Iterator[tuple[np.ndarray, float]]:
+    """The sites of each kind of the frame's first tile, in reading order.
+
+    Yields:
+        Their values in DN above the stated black, float32, and that level.
+    """
     period = frame.sensor.cfa.period
-    return [
-        frame.mosaic[i // period :: period, i % period :: period].astype(np.float32) - np.float32(black)
-        for i, black in enumerate(frame.sensor.black_level)
-    ]
+    for site, black in enumerate(frame.sensor.black_level):
+        part = frame.mosaic[site // period :: period, site % period :: period]
+        yield part.astype(np.float32, order="C") - np.float32(black), black
 
 
-def darkest(plane: np.ndarray, black: float, side: int, fewest: int = _FEWEST) -> Darkest | None:
+def block_means(plane: np.ndarray, black: float, side: int) -> np.ndarray:
+    """Means of the whole blocks of a plane, (rows, columns), in DN above the stated black.
+
+    Infinite where a block is no picture: it reaches down to a raw value of 0 (clipped, dead), or is all alike (filled).
+
+    Args:
+        plane: DN above the stated black.
+        black: that level.
+        side: of the blocks, samples.
+    """
+    down, across = (n // side for n in plane.shape)
+    strips = plane[: down * side, : across * side].reshape(down, side, -1)
+    means = strips.mean(axis=1).reshape(down, across, side).mean(axis=2)
+    lowest = strips.min(axis=1).reshape(down, across, side).min(axis=2)
+    highest = strips.max(axis=1).reshape(down, across, side).max(axis=2)
+    return np.where((lowest > -black) & (lowest < highest), means, np.inf)
+
+
+def darkest(plane: np.ndarray, means: np.ndarray, side: int, fewest: int = _FEWEST) -> Darkest | None:
     """The darkest blocks of a plane.
 
     Args:
         plane: DN above the stated black.
-        black: that level; blocks that reach down to a raw value of 0 are left out (clipped, dead, or never written).
+        means: of its blocks, from `block_means`.
         side: of the blocks, samples.
-        fewest: blocks without which there is no answer.
+        fewest: finite means without which there is no answer.
     """
-    down, across = (n // side for n in plane.shape)
-    if down * across < fewest:
-        return None
-    blocks = plane[: down * side, : across * side].reshape(down, side, across, side)
-    whole = blocks.min(axis=(1, 3)) > -black
-    count = int(whole.sum())
+    count = int(np.isfinite(means).sum())
     if count < fewest:
         return None
-    means = np.where(whole, blocks.mean(axis=(1, 3)), np.inf)
     order = np.argsort(means, axis=None)[: max(8, -(-count // 50))][:count]
-    dark = blocks.transpose(0, 2, 1, 3).reshape(-1, side, side)[order].astype(np.float64)
+    corners = np.stack(np.unravel_index(order, means.shape), axis=1) * side
+    dark = np.stack([plane[y : y + side, x : x + side] for y, x in corners]).astype(np.float64)
     rows, columns = (_variance(dark.mean(axis=axis)[..., None]) for axis in (2, 1))
     noise = _variance(dark)
     pixels = _variance(np.swapaxes(_bends(dark), 1, 2))  # of white noise alone
@@ -86,9 +103,14 @@ def lower_bounds(frame: RawFrame) -> np.ndarray:
         DN, at most 0, one for each site of the frame's first tile; only what is certain (2.5 standard errors).
     """
     bounds = []
-    for plane, black in zip(site_planes(frame), frame.sensor.black_level, strict=True):
-        found = (darkest(plane, black, side) for side in _SCALES)
-        bounds.append(min([0.0, *(part.level + _CERTAIN * part.error for part in found if part)]))
+    for plane, black in site_planes(frame):
+        means, bound = block_means(plane, black, _SIDE), 0.0
+        for side in (_SIDE, 2 * _SIDE, 4 * _SIDE):
+            if part := darkest(plane, means, side):
+                bound = min(bound, part.level + _CERTAIN * part.error)
+            rows, columns = (n // 2 for n in means.shape)
+            means = means[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2).mean(axis=(1, 3))
+        bounds.append(bound)
     return np.array(bounds)
 
 
@@ -107,8 +129,8 @@ def is_too_quiet(frame: RawFrame) -> bool:
     Fog, snow and bright walls are as noisy as their light, and pass. Nothing is said of frames without noise, and of
     those whose darkest parts are bright enough to be clipped.
     """
-    for plane, black in zip(site_planes(frame), frame.sensor.black_level, strict=True):
-        part = darkest(plane, black, _SCALES[0])
+    for plane, black in site_planes(frame):
+        part = darkest(plane, block_means(plane, black, _SIDE), _SIDE)
         if part is None or not most_light(part.noise, frame) < part.level < frame.sensor.saturation / 2:
             return False
     return True

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.physics.black import black_offset, masked_statistics
+from exposurediffusion.physics.black import black_offset
+from exposurediffusion.physics.margins import masked_statistics
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, find_camera
 from exposurediffusion.physics.sensor import SATURATION, RawFrame
 
