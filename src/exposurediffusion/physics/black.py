@@ -16,6 +16,7 @@ from exposurediffusion.physics.margins import MaskedStatistics, masked_statistic
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame
 
 NOTICEABLE = 0.001  # of saturation: differences that are worth a word
+_EVEN = 0.7  # of the mean: a proof that is weaker says that light hides the error of this colour
 _PRECISE = 0.1  # DN: a standard error that is good enough whatever the value
 
 
@@ -66,8 +67,8 @@ def with_true_black(frame: RawFrame) -> RawFrame:
     """The frame with the black level that it shows itself, where it shows one.
 
     Masked margins tell it: of each site, where all are known to 0.1 DN, else one offset for all. Without them a level
-    is lowered as far as the picture's darkest parts prove it too high (light is never negative), and no site by less
-    than all are on average: black errors of the colours are alike, their light is not, and would be a cast.
+    is lowered as far as the picture's darkest parts prove it too high (light is never negative); where light hides the
+    error of some colours, all by the least that is proved of any, because half a correction is a cast.
 
     A change of over 0.1 % of the saturation, and a level that is implausible and cannot be mended, are said in `notes`.
     """
@@ -78,7 +79,7 @@ def with_true_black(frame: RawFrame) -> RawFrame:
             offsets = masked.offsets
     else:
         bounds, witness = lower_bounds(frame), "its darkest parts are at most"
-        offsets = np.minimum(bounds, bounds.mean())
+        offsets = bounds if bounds.max() <= _EVEN * bounds.mean() else np.full(stated.size, bounds.max())
     levels = np.maximum(stated + offsets, 0)
     result = with_black(frame, levels.tolist()) if offsets.any() else frame
     note = ()
