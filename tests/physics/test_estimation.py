@@ -166,14 +166,6 @@ def test_masked_sites_noisier_than_the_picture_are_not_believed() -> None:
     assert float(found.read) == pytest.approx(8.0, rel=0.15)
 
 
-def test_black_offset() -> None:
-    frame, _ = _frame(2.0, 8.0, 0.05, size=64)
-    assert black_offset(frame) is None
-    assert black_offset(replace(frame, optical_black=(_masked(3.0, 8.0, 0.0, shape=(20, 20)),))) is None
-    assert black_offset(replace(frame, optical_black=(_masked(3.0, 40.0, 0.0, shape=(100, 60)),))) is None
-    assert black_offset(replace(frame, optical_black=(_masked(-7.2, 8.0, 0.5),))) == pytest.approx(-7.2, abs=0.25)
-
-
 def test_lookup_order() -> None:
     frame, _ = _frame(2.0, 8.0, 0.05)
     assert noise_of(frame).source.startswith("estimated")

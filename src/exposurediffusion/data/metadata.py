@@ -10,44 +10,12 @@ import rawpy
 from exposurediffusion.data import exif
 from exposurediffusion.data.calibration import AS_SHOT_NEUTRAL, D65, dng_matrix, neutral_of_white
 from exposurediffusion.data.exif import FileTags
-from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata
 
 BLACK_REPEAT, BLACK_LEVEL, WHITE_LEVEL, ACTIVE_AREA = 50713, 50714, 50717, 50829
 CROP_ORIGIN, CROP_SIZE, BASELINE_EXPOSURE, NOISE_PROFILE = 50719, 50720, 50730, 51041
 DEFAULT_SCALE, DEFAULT_USER_CROP = 50718, 51125
 _ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip -> EXIF
-
-
-def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...]:
-    """DN at no light for each site of the visible area's first tile.
-
-    LibRaw rounds a DNG's black level, and rawpy hides the part of it that repeats over more than 2x2 sites: the tags
-    say both. They are believed if they agree with LibRaw to a few DN on average.
-    """
-    channel = raw.black_level_per_channel
-    pattern, period = raw.raw_pattern, cfa.period
-    sizes = raw.sizes
-    assert pattern is not None
-    libraw = [
-        float(channel[raw.raw_color(sizes.top_margin + i, sizes.left_margin + j)])
-        for i in range(period)
-        for j in range(period)
-    ]
-    if tags.is_dng and BLACK_LEVEL in tags.raw:
-        values = np.array(tags.raw[BLACK_LEVEL].numbers)
-        repeat = tags.raw[BLACK_REPEAT].numbers if BLACK_REPEAT in tags.raw else (1.0, 1.0)
-        rows, columns = (int(n) for n in (*repeat, 1, 1)[:2])
-        if rows > 0 and columns > 0 and rows * columns == values.size:
-            table = values.reshape(rows, columns)
-            down, right = _shift(raw, tags)
-            # A repeat that does not divide the array's own period is averaged over the sites that share a colour.
-            y, x = (np.add.outer(np.arange(period) + start, np.arange(0, 12, period)) for start in (down, right))
-            sites = np.array([[table[np.ix_(i % rows, j % columns)].mean() for j in x] for i in y])
-            spread = float(values.max() - values.min())
-            if abs(sites.mean() - np.mean(libraw)) <= 2 + spread:
-                return tuple(float(v) for v in sites.ravel())
-    return tuple(libraw)
 
 
 def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
@@ -118,7 +86,7 @@ def _crop(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int, int, int] | None:
     sizes = raw.sizes
     if tags.is_dng and CROP_ORIGIN in tags.raw and CROP_SIZE in tags.raw:
         numbers = (*tags.raw[CROP_ORIGIN].numbers[:2], *tags.raw[CROP_SIZE].numbers[:2])
-        down, right = _shift(raw, tags)
+        down, right = active_shift(raw, tags)
         box = [round(n) if math.isfinite(n) else -9 for n in numbers]
         for start, shift in ((0, right), (1, down)):  # what LibRaw left out at the start is not there to be shown
             box[start + 2] -= max(0, shift - box[start])
@@ -158,7 +126,7 @@ def _iso(tags: FileTags, libraw: float) -> float | None:
     return _positive(libraw) or next((iso for iso in elsewhere if iso), None)
 
 
-def _shift(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int]:
+def active_shift(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int]:
     """Rows and columns that LibRaw leaves out of a DNG's active area: the first, where that begins on an odd one."""
     area = tags.raw[ACTIVE_AREA].numbers if ACTIVE_AREA in tags.raw else (0.0, 0.0)
     down, right = raw.sizes.top_margin - int(area[0]), raw.sizes.left_margin - int((*area, 0)[1])

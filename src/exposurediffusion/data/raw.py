@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import rawpy
 
+from exposurediffusion.data.black import black_levels, with_black_of
 from exposurediffusion.data.decode import decoded, libraw_reads, rewrapped, unusable, without_holes
 from exposurediffusion.data.exif import FileTags, read_tags
-from exposurediffusion.data.metadata import black_levels, metadata_of, white_level
+from exposurediffusion.data.metadata import metadata_of, white_level
 from exposurediffusion.data.opcodes import listed_defects, opcode_notes
 from exposurediffusion.data.quad import is_quad_bayer
 from exposurediffusion.data.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags
 from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
+from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
 RAW_EXTENSIONS = frozenset(
     {".3fr", ".ari", ".arw", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25"}
@@ -34,7 +35,6 @@ RAW_EXTENSIONS = frozenset(
 """Extensions (lower case) of the raw formats that LibRaw knows."""
 
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
-_EDGE, _GUARD = 2, 6  # lines dropped of a masked margin: at the sensor's rim, and beside the light
 _MOST_HOLES = 0.05  # part of a float image that may be no number: more is no photograph
 _NO_WHITE = (
     "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
@@ -183,7 +183,7 @@ def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | Non
     listed = listed_defects(tags, whole, (top, left), mosaic.shape)
     defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
     known = None if listed is None and not holes.any() else np.unique(defects, axis=0)
-    return RawFrame(mosaic, sensor, metadata, _optical_black(raw, sensor), known, notes)
+    return with_black_of(RawFrame(mosaic, sensor, metadata, (), known, notes), raw, tags)
 
 
 def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
@@ -211,33 +211,3 @@ def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
     except (ValueError, IndexError) as error:
         raise RawError(name, str(error), MOSAIC) from error
     return cfa
-
-
-def _optical_black(raw: rawpy.RawPy, sensor: Sensor) -> tuple[MaskedArea, ...]:
-    """The masked margins that really are dark, DN minus black, float32."""
-    sizes, whole = raw.sizes, raw.raw_image
-    top, left = sizes.top_margin, sizes.left_margin
-    bottom, right = top + sizes.height, left + sizes.width
-    rows, columns = whole.shape
-    pieces = []
-    for (y0, y1), (x0, x1) in (
-        ((top, bottom), (_EDGE, left - _GUARD)),
-        ((top, bottom), (right + _GUARD, columns - _EDGE)),
-        ((_EDGE, top - _GUARD), (_EDGE, columns - _EDGE)),
-        ((bottom + _GUARD, rows - _EDGE), (_EDGE, columns - _EDGE)),
-    ):
-        if y1 - y0 < sensor.cfa.period or x1 - x0 < sensor.cfa.period:
-            continue
-        period = sensor.cfa.period
-        tile = np.roll(np.reshape(sensor.black_level, (period, period)), (top - y0, left - x0), (0, 1))
-        piece = whole[y0:y1, x0:x1].astype(np.float32)
-        piece -= np.tile(tile, (-(-piece.shape[0] // period), -(-piece.shape[1] // period)))[: y1 - y0, : x1 - x0]
-        if _is_dark(piece, sensor.saturation):
-            pieces.append(MaskedArea(piece, y0 - top, x0 - left))
-    return tuple(pieces)
-
-
-def _is_dark(piece: np.ndarray, saturation: float) -> bool:
-    """Noise around black: not light, not a constant, not the zeros with which some cameras fill their margins."""
-    low, median, high = np.percentile(piece, (2, 50, 98))
-    return bool(abs(median) < 0.005 * saturation and max(-low, high) < 0.1 * saturation and high > low)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from exposurediffusion.physics.black import black_offset
+from exposurediffusion.physics.margins import masked_statistics
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, find_camera
 from exposurediffusion.physics.sensor import SATURATION, RawFrame
 
 FULL_WELL = (30.0, 500_000.0)  # electrons at saturation that are believed of any camera at any ISO: bounds of the gain
-MASKED_SITES = 1000  # fewest light-free sites that are made use of
 _ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
 _BLOCK, _BLOCKS = 252, 32  # side in sites (whole tiles of every array) and number of the blocks looked at
 _PATCH, _STRIDE = 8, 4  # side and step of the patches, in samples of one plane
@@ -36,17 +37,6 @@ class _Curve:
     mean: np.ndarray
     variance: np.ndarray
     error: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Masked:
-    """What the masked sites say: their number, variance within rows (DN squared), row deviation, mean and its error."""
-
-    sites: int
-    variance: float
-    row: float
-    offset: float
-    error: float
 
 
 def _crops(frame: RawFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -174,50 +164,6 @@ def _fit(curve: _Curve, saturation: float, floor: float, masked_variance: float 
     return float(np.exp(best[0])), float(np.exp(best[1]))
 
 
-def _masked(frame: RawFrame) -> _Masked | None:
-    """Statistics of the optical black, outliers clipped at five robust deviations; None with too few sites."""
-    pieces = [area.values.astype(np.float64) for area in frame.optical_black]
-    values = np.concatenate([piece.ravel() for piece in pieces] or [np.empty(0)])
-    if values.size < MASKED_SITES:
-        return None
-    centre = float(np.median(values))
-    limit = 5 * max(1.4826 * float(np.median(np.abs(values - centre))), 2 * _ROUNDING)
-    kept = values[np.abs(values - centre) <= limit]
-    variance, degrees, row_variance, pairs, lines = 0.0, 0, 0.0, 0, 0
-    for piece in pieces:
-        good = np.abs(piece - centre) <= limit
-        count = good.sum(axis=1).clip(1)
-        means = np.where(good, piece, 0).sum(axis=1) / count
-        freedom = int((count - 1).sum())
-        within = float((np.where(good, piece - means[:, None], 0) ** 2).sum())
-        variance, degrees, lines = variance + within, degrees + freedom, lines + len(piece)
-        period = frame.sensor.cfa.period
-        if piece.shape[1] >= 8 and len(piece) >= 4 * period:
-            steps = means[period:] - means[:-period]  # between rows of the same colours: a slow drift cancels
-            spread = 1.4826 * float(np.median(np.abs(steps)))
-            row_variance += len(steps) * (spread**2 / 2 - within / max(freedom, 1) / float(np.median(count)))
-            pairs += len(steps)
-    variance, row_variance = variance / max(degrees, 1), row_variance / max(pairs, 1)
-    chance = 8 * variance * lines / kept.size / np.sqrt(max(pairs, 1))  # a row variance that need not be there
-    row = row_variance**0.5 if row_variance > chance else 0.0
-    error = (variance / kept.size + row**2 / lines) ** 0.5
-    return _Masked(kept.size, variance, row, float(kept.mean()), error)
-
-
-def black_offset(frame: RawFrame) -> float | None:
-    """How far the true black lies above the black level that the file states.
-
-    The masked sites come without their plane, so there is one number for all: the mean of all masked sites after
-    clipping outliers at five robust deviations.
-
-    Returns:
-        DN to subtract besides the black level; None without optical black, with fewer than 1000 masked sites, or where
-        the standard error is 0.1 DN or more.
-    """
-    masked = _masked(frame)
-    return masked.offset if masked is not None and masked.error < 0.1 else None
-
-
 def estimate_noise(frame: RawFrame) -> NoiseParameters:
     """Gain and light-free noise of an unknown camera from one frame.
 
@@ -238,7 +184,7 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
     saturation = frame.sensor.saturation
     integer = np.issubdtype(frame.mosaic.dtype, np.integer)
     floor = _ROUNDING**2 if integer else (1e-6 * saturation) ** 2
-    masked = _masked(frame)
+    masked = masked_statistics(frame)
     curve = _curve(_patches(frame), black_offset(frame) or 0.0, floor)
     row = masked.row if masked else 0.0
     with_masked = masked is not None and masked.variance > floor
