@@ -83,3 +83,9 @@ def test_shading_and_blinds_are_no_offsets():
     found = plain.offsets(plain.spectrum(*strips(offsets + scene, 0.2)))
     assert abs(found @ scene) / (scene @ scene) < 0.05
     assert found @ offsets / (offsets @ offsets) > 0.7
+
+
+@pytest.mark.parametrize("lines", [12, ROWS])
+def test_a_small_or_saturated_frame_has_no_plain_offsets(lines):
+    means, precision = strips(np.random.default_rng(0).standard_normal(lines), 0.1)
+    assert LineFilter.of(means, precision * (lines == 12), 2) is None

@@ -26,6 +26,7 @@ _OUTLIER = 4.0  # deviations: of a site from the estimate, of a line from the ot
 _EDGE = 1.0  # deviations of a site's noise between same-coloured neighbours of the estimate that make an edge
 _BRIGHT = 0.9  # of white: beyond it noise is clipped
 _SMOOTH = 9  # frequencies averaged in a power spectrum
+_FEWEST = 16  # lines of each phase from which anything is told
 _LONGEST = 64.0  # lines of the period at which half is trusted
 _RESPONSE = (0.1, 1.0)  # what is believed of the part of an offset that an estimate shows
 _CHANCE, _PRUDENCE = 2.0, 2.0  # power over the expected at which trust in a frequency ends, and how fast
@@ -122,7 +123,7 @@ class LineFilter:
     Attributes:
         power: of the means by frequency, averaged over neighbours, (lines // 2 + 1).
         error: of it, that of the means' error.
-        level: of it, that of the offsets, a number.
+        level: of it, that of the offsets, a number: of most lines and most frequencies.
         usable: lines that can be told, (lines); the others get no offset.
         stride: of the colour filter array: lines of one phase are the same planes', whose shading is no offset.
     """
@@ -138,14 +139,20 @@ class LineFilter:
         """From the strips' means of a first estimate (`strip_means`); None where no offsets are plain."""
         total = precision.sum(axis=1)
         usable = total > 0.05 * np.median(total)
+        if min(usable[phase::stride].sum() for phase in range(stride)) < _FEWEST:
+            return None
         mean = line_means(means, precision)
         strips = np.where(precision > 0, means - mean[:, None], 0)
         mean = _levelled(mean, usable, stride)
         usable &= np.abs(mean) <= _OUTLIER * 1.4826 * np.median(np.abs(mean))
         apart = np.abs(np.fft.rfft(strips * usable[:, None], axis=0)) ** 2
         error = _smooth(apart.sum(axis=1) / (STRIPS * (STRIPS - 1)))
-        power = _smooth(np.abs(np.fft.rfft(mean * usable)) ** 2)
-        level = float(np.median(power - error))
+        power = np.abs(np.fft.rfft(mean * usable)) ** 2
+        even = float(np.median(power)) / np.log(2)  # the mean of an exponential law; what is periodic has few of them
+        power = _smooth(power)
+        step = (mean[stride:] - mean[:-stride])[usable[stride:] & usable[:-stride]]
+        most = len(mean) / 2 * (1.4826 * float(np.median(np.abs(step)))) ** 2 if len(step) else 0.0
+        level = min(even, most) - float(np.median(error))  # most lines have it, not a few
         plain = level > max(PLAIN * float(np.median(error)), 0)
         return LineFilter(power, error, level, usable, stride) if plain else None
 
