@@ -102,7 +102,7 @@ def estimates(
     for count in steps:
         known = case.noise if noise == "known" else None
         decided = plan(frame, model, ratio=float(case.ratio), steps=count, noise=known)
-        yield f"T = {count}", run_plan(frame, model, decided).frame.planes
+        yield f"T = {count}", run_plan(model, decided).frame.planes
     if with_bm3d:
         yield "BM3D", bm3d(case)
 

@@ -72,7 +72,7 @@ class Pipeline:
         decided = plan(
             shot.frame, self.model, ratio=shot.ratio, steps=self.steps, noise=shot.noise, faithful=self.faithful
         )
-        return run_plan(shot.frame, self.model, decided).planes
+        return run_plan(self.model, decided).frame.planes
 
 
 def flat_field(ratio: float, iso: float, seed: int) -> Shot:

@@ -20,6 +20,7 @@ from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, 
 from exposurediffusion.apps.planning import check_ratio, check_samples
 from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
+from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.white import multipliers
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
@@ -45,6 +46,9 @@ def enhance(
     exposure: Literal["auto", "capture", "reference"] = "auto",
     strength: float = 1.0,
     white_balance: Annotated[str, tyro.conf.arg(metavar="shot|daylight|auto|R,G,B")] = "shot",
+    black: Annotated[str, tyro.conf.arg(metavar="auto|DN[,DN,DN,DN]")] = "auto",
+    defects: Literal["on", "off"] = "on",
+    dark: Path | None = None,
     faithful: Literal["on", "off"] = "on",
     maps: _Flag = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -79,6 +83,10 @@ def enhance(
         strength: 1 is the clean image, 0 the capture, between is a blend.
         white_balance: of the pictures, and for editors: as shot, daylight, from the frame's own mean colour, or
             multipliers of red, green and blue.
+        black: level of black in DN, or one for each site of the first 2x2; auto: by the light-free margins of the
+            frame, else by the file, lowered as far as the darkest parts prove.
+        defects: on: hot, warm and dead sites are found and mended.
+        dark: a raw file taken with the lens cap on, whose hot sites are mended too.
         faithful: on: nothing that the light says clearly is overruled by the network, at any scale (colours of large
             areas, small lights); off: the network alone.
         maps: write beside the output, as NAME-overruled.tif, where and by how much the network was overruled (32-bit
@@ -114,13 +122,18 @@ def enhance(
         named = {"schedule": schedule, "transition": transition, "increment": increment}
         sampling = _sampling(model.card.sampling, {name: v for name, v in named.items() if v != "auto"}, samples)
         target = find_device(device)
+        levels = "auto" if black == "auto" else black_levels(black)
+        covered = None if dark is None else read_raw(dark)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
     options = EnhanceOptions(
         white_balance=white_balance,
         ratio=ratio,
         steps=steps,
         sampling=sampling,
+        dark=covered,
         camera=profile,
+        black=levels,
+        defects=defects == "on",
         exposure=exposure,
         strength=strength,
         faithful=faithful == "on",
@@ -132,6 +145,18 @@ def enhance(
     )
     enhance_files(jobs, model.to(target), options, overwrite, debug, summary)
     return summary.finish()
+
+
+def black_levels(text: str) -> tuple[float, ...]:
+    """Levels from "DN" or "DN,DN,DN,DN".
+
+    Raises:
+        ValueError: not numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--black {text}: give a number in DN, or one for each site of the first 2x2") from None
 
 
 def _sampling(made_for: Sampling, named: dict[str, str], samples: int) -> Sampling | None:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.apps.console import Summary, UsageError, reason
+from exposurediffusion.apps.preparing import Prepared, prepare
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn import official
-from exposurediffusion.physics.estimation import black_offset, noise_of
 from exposurediffusion.physics.profile import calibrated_cameras, load_profile
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -40,7 +40,7 @@ def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _
     for path in inputs:
         try:
             frame = read_raw(path)
-            facts = describe_frame(frame, noise_of(frame, profile), black_offset(frame))
+            facts = describe_frame(frame, prepare(frame, camera=profile))
         except (ValueError, OSError) as error:
             summary.fail(reason(error), input=str(path))
             continue
@@ -50,18 +50,19 @@ def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _
     return summary.finish()
 
 
-def describe_frame(frame: RawFrame, noise: Any, offset: float | None) -> dict[str, Any]:
+def describe_frame(frame: RawFrame, ready: Prepared) -> dict[str, Any]:
     """The facts that `expose info` prints, by name."""
-    data, sensor = frame.metadata, frame.sensor
-    black = sorted(set(sensor.black_level))
+    data, sensor, noise = frame.metadata, frame.sensor, ready.noise
     return {
         "camera": data.camera or None,
         "size": f"{frame.shape[1]} x {frame.shape[0]}",
         "colour filter": sensor.cfa.name if sensor.cfa.is_bayer else f"X-Trans at {sensor.cfa.origin}",
-        "black level (DN)": black[0] if len(black) == 1 else list(sensor.black_level),
+        "black level of the file (DN)": _each(sensor.black_level),
+        "black level of the frame (DN)": _each(ready.frame.sensor.black_level),
         "white level (DN)": sensor.white_level,
         "masked pixels": sum(area.values.size for area in frame.optical_black),
-        "black offset by them (DN)": None if offset is None else round(offset, 2),
+        "defects found": ready.found,
+        "defects listed": ready.listed,
         "ISO": data.iso,
         "shutter (s)": data.shutter,
         "aperture": data.aperture,
@@ -71,7 +72,14 @@ def describe_frame(frame: RawFrame, noise: Any, offset: float | None) -> dict[st
         "gain (DN per electron)": round(float(noise.gain), 4),
         "read noise (DN)": round(float(noise.read_variance) ** 0.5, 3),
         "noise from": noise.source,
+        **{f"note {number}": text for number, text in enumerate(ready.frame.notes, 1)},
     }
+
+
+def _each(levels: tuple[float, ...]) -> float | list[float]:
+    """One number where all are equal."""
+    rounded = [round(level, 2) for level in levels]
+    return rounded[0] if len(set(rounded)) == 1 else rounded
 
 
 def _plain(value: Any) -> str:

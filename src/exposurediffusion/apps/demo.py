@@ -53,8 +53,8 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
 
     model = load().to(best_device())
     decided = plan(capture, model, ratio=ratio)
-    with progress("enhancing", tile_count(capture, model, decided)) as bar:
-        result = run_plan(capture, model, decided, tick=lambda: bar.advance(bar.task_ids[0])).frame
+    with progress("enhancing", tile_count(model, decided)) as bar:
+        result = run_plan(model, decided, tick=lambda: bar.advance(bar.task_ids[0])).frame
     enhanced = read_raw(write_dng(output / "enhanced.dng", result))
 
     dark, bright = render(capture, exposure=log2(ratio)), render(enhanced)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
@@ -14,14 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.apps.planning import RATIO_RANGE, EnhancePlan, amplified, plan
+from exposurediffusion.apps.preparing import without_lines
 from exposurediffusion.apps.tiling import TiledDenoiser
 from exposurediffusion.learn.weights import TrainedDenoiser
 from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
-from exposurediffusion.process.exposure import Denoise, ExposureStep
 from exposurediffusion.process.faithful import faithful
+from exposurediffusion.process.lines import level_lines
 from exposurediffusion.process.sampling import SharedBeginning
 from exposurediffusion.process.spread import mean_and_spread
 
@@ -55,10 +56,10 @@ def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | Baye
     return BayerOnXTrans(model) if model.config.planes < frame.sensor.cfa.planes else model
 
 
-def tile_count(frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan) -> int:
-    """Tiles of all evaluations, for a progress bar (highlights not counted)."""
-    shape = packed_shape(frame.shape, frame.sensor.cfa)
-    tiled = TiledDenoiser(_network(frame, model), _conditions(decided, decided.ratio, None), decided.tile)
+def tile_count(model: TrainedDenoiser, decided: EnhancePlan) -> int:
+    """Tiles of all evaluations, for a progress bar (those for highlights, rows and columns not counted)."""
+    tiled = TiledDenoiser(_network(decided.frame, model), _conditions(decided, decided.ratio, None), decided.tile)
+    shape = packed_shape(decided.frame.shape, decided.frame.sensor.cfa)
     return len(tiled.tiles(shape)) * (1 + decided.samples * decided.sampling.steps)
 
 
@@ -78,24 +79,23 @@ class Enhanced:
     spread: np.ndarray | None = None
 
 
-def run_plan(
-    frame: RawFrame, model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
-) -> Enhanced:
+def run_plan(model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None) -> Enhanced:
     """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
     with torch.inference_mode():
-        network = _network(frame, model)
-        estimate, spread = _exposed(frame, network, decided, tick)  # a large frame's planes are a quarter of a gigabyte
-        overruled = None
+        network = _network(decided.frame, model)
+        estimate, spread, decided = _exposed(network, decided, tick)
+        frame, overruled = decided.frame, None
         if decided.faithful:
-            estimate, overruled = _faithful(estimate, frame, decided)
+            before, estimate = estimate, _faithful(estimate, amplified(frame, decided.ratio), decided.ratio, decided)
+            overruled = estimate - before if decided.maps else None
         maps = {name: x for name, x in (("overruled", overruled), ("spread", spread)) if x is not None}
         if decided.exposure == "capture":
             clipped = _shoulder(estimate)
-            estimate = _with_highlights(estimate, clipped, frame, network, decided)
+            estimate = _with_highlights(estimate, clipped, network, decided)
             for x in maps.values():
                 x *= 1 - clipped  # what comes from elsewhere is the same for all samples
         if decided.strength < 1:
-            estimate = torch.lerp(_capture(frame, decided), estimate, decided.strength)
+            estimate = torch.lerp(amplified(frame, decided.ratio), estimate, decided.strength)
         if decided.exposure == "capture":
             estimate /= decided.ratio
         for x in maps.values():
@@ -106,41 +106,52 @@ def run_plan(
     return Enhanced(result, **{name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()})
 
 
-def _faithful(
-    estimate: Float[Tensor, "1 c h w"], frame: RawFrame, decided: EnhancePlan
-) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None]:
-    """The estimate within what the capture says, and by how much it was moved, if that is to be shown."""
-    result = faithful(estimate[0], _capture(frame, decided)[0], decided.ratio, decided.noise)[None]
-    return result, (result - estimate if decided.maps else None)
-
-
 def _exposed(
-    frame: RawFrame, network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]
-) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None]:
-    """The estimate at reference brightness, in [0, 1]: of one exposure, or the mean of several and their spread."""
-    capture = _capture(frame, decided)
-    if decided.sampling.clamp is not None:
-        capture.clamp_(*decided.sampling.clamp)
-    conditions = _conditions(decided, decided.ratio, capture)
-    denoise = TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
-    electrons = electrons_per_unit(conditions.ratio, conditions.gain, conditions.saturation)
+    network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]
+) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None, EnhancePlan]:
+    """The estimate at reference brightness, in [0, 1], of one exposure, or the mean of several and their spread.
 
-    def estimate(denoise: Denoise, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return _last_estimate(decided.sampling.run(denoise, capture, conditions.ratio, electrons, generator=generator))
+    Also the plan with the frame that was exposed: the offsets of its rows and columns are out.
+    """
+    ticks = [tick]
+
+    def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
+        conditions = _conditions(decided, decided.ratio, capture)
+        return TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
+
+    def first(capture: Tensor) -> Tensor:  # the evaluation that is always made is counted, further ones are not
+        capture = _limited(capture, decided)
+        return tiled(capture, ticks.pop() if ticks else lambda: None)(capture, torch.ones(1))
+
+    frame, noise = decided.frame, decided.noise
+    levelled = level_lines(first, amplified(frame, decided.ratio), frame.sensor.cfa, frame.shape, noise, decided.ratio)
+    if levelled.rows is not None or levelled.columns is not None:
+        unit = frame.sensor.saturation / decided.ratio
+        lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
+        decided = replace(decided, frame=without_lines(frame, *lines))
+    capture = _limited(levelled.capture, decided)
+    denoise = SharedBeginning(tiled(capture), levelled.estimate)
+    ratio = torch.tensor([decided.ratio])
+    electrons = electrons_per_unit(ratio, noise.gain, noise.saturation)
+
+    def estimate(seed: int) -> Tensor:
+        steps = decided.sampling.run(denoise, capture, ratio, electrons, generator=torch.Generator().manual_seed(seed))
+        return deque(steps, maxlen=1).pop().estimate.clamp(0, 1)
 
     if decided.samples == 1:
-        return estimate(denoise, decided.seed).clamp_(0, 1), None
-    shared = SharedBeginning(denoise)
-    return mean_and_spread(estimate(shared, decided.seed + n).clamp_(0, 1) for n in range(decided.samples))
+        return estimate(decided.seed), None, decided
+    return *mean_and_spread(estimate(decided.seed + n) for n in range(decided.samples)), decided
 
 
-def _capture(frame: RawFrame, decided: EnhancePlan) -> Float[Tensor, "1 c h w"]:
-    return amplified(frame, decided.ratio, decided.black_offset)
+def _limited(capture: Tensor, decided: EnhancePlan) -> Tensor:
+    """The capture as the weights want it."""
+    return capture if decided.sampling.clamp is None else capture.clamp(*decided.sampling.clamp)
 
 
-def _last_estimate(steps: Iterator[ExposureStep]) -> Float[Tensor, "1 c h w"]:
-    return deque(steps, maxlen=1).pop().estimate
+def _faithful(
+    estimate: Float[Tensor, "1 c h w"], capture: Float[Tensor, "1 c h w"], ratio: float, decided: EnhancePlan
+) -> Float[Tensor, "1 c h w"]:
+    return faithful(estimate[0], capture[0], ratio, decided.noise)[None]
 
 
 def _conditions(decided: EnhancePlan, ratio: float, origin: Tensor | None) -> Conditions:
@@ -151,7 +162,6 @@ def _conditions(decided: EnhancePlan, ratio: float, origin: Tensor | None) -> Co
 def _with_highlights(
     estimate: Float[Tensor, "1 c h w"],
     clipped: Float[Tensor, "1 1 h w"],
-    frame: RawFrame,
     network: ExposureDenoiser | BayerOnXTrans,
     decided: EnhancePlan,
 ) -> Float[Tensor, "1 c h w"]:
@@ -163,13 +173,14 @@ def _with_highlights(
     if not bool((clipped > 0).any()):
         return estimate
     factor = min(BRACKET, decided.ratio / RATIO_RANGE[0])
-    darker = _capture(frame, decided).div_(factor)
-    limited = darker if decided.sampling.clamp is None else darker.clamp(*decided.sampling.clamp)
-    conditions = _conditions(decided, decided.ratio / factor, limited)
-    bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
+    darker = amplified(decided.frame, decided.ratio / factor)
+    limited = _limited(darker, decided)
+    bracket = TiledDenoiser(
+        network, _conditions(decided, decided.ratio / factor, limited), decided.tile, decided.autocast
+    )
     second = bracket.where(clipped, limited).clamp_(0, 1)
     if decided.faithful:
-        second = faithful(second[0], darker[0], decided.ratio / factor, decided.noise)[None]
+        second = _faithful(second, darker, decided.ratio / factor, decided)
     second = torch.lerp(second, darker, _shoulder(second)).mul_(factor)
     return torch.lerp(estimate, second, clipped)
 
@@ -194,7 +205,7 @@ def enhance(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> RawFrame
         The frame with clean values (float32 DN); at reference exposure, or at the capture's with
         `metadata.baseline_exposure` telling viewers by how much to brighten it.
     """
-    return run_plan(frame, model, plan(frame, model, **options)).frame
+    return run_plan(model, plan(frame, model, **options)).frame
 
 
 def enhance_with_maps(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> Enhanced:
@@ -203,7 +214,7 @@ def enhance_with_maps(frame: RawFrame, model: TrainedDenoiser, **options: Any) -
     Args:
         frame, model, options: of `enhance`.
     """
-    return run_plan(frame, model, plan(frame, model, maps=True, **options))
+    return run_plan(model, plan(frame, model, maps=True, **options))
 
 
 def enhance_with_spread(
@@ -225,6 +236,6 @@ def enhance_with_spread(
     """
     if samples < 2:
         raise ValueError(f"a spread is that of two samples at least, got {samples}")
-    result = run_plan(frame, model, plan(frame, model, samples=samples, **options))
+    result = run_plan(model, plan(frame, model, samples=samples, **options))
     assert result.spread is not None  # two samples have one
     return result.frame, result.spread

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, reason
 from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
+from exposurediffusion.apps.preparing import with_hot_sites_of
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.images import write_map
 from exposurediffusion.data.raw import find_raws, read_raw
@@ -31,14 +32,19 @@ class EnhanceOptions:
     """What the user asked for; what is None or auto is decided for each frame.
 
     Attributes:
-        white_balance: of `data.white`; the others are those of `plan`.
+        white_balance: of `data.white`.
+        dark: a frame taken with the lens cap on, whose hot sites are known defects.
+        ratio, ...: of `plan`.
     """
 
     white_balance: str = "shot"
+    dark: RawFrame | None = None
     ratio: float | Literal["auto"] = "auto"
     steps: int | Literal["auto"] = "auto"
     sampling: Sampling | None = None
     camera: CameraProfile | None = None
+    black: tuple[float, ...] | Literal["auto"] = "auto"
+    defects: bool = True
     exposure: Literal["auto", "capture", "reference"] = "auto"
     strength: float = 1.0
     faithful: bool = True
@@ -50,7 +56,7 @@ class EnhanceOptions:
 
     def of_plan(self) -> dict[str, Any]:
         """The arguments of `plan`."""
-        return {name: value for name, value in vars(self).items() if name != "white_balance"}
+        return {name: value for name, value in vars(self).items() if name not in ("white_balance", "dark")}
 
     @property
     def kept_maps(self) -> tuple[str, ...]:
@@ -154,15 +160,17 @@ def _check_free(path: Path, source: Path, overwrite: bool) -> None:
 def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, label: str, summary: Summary) -> None:
     started = perf_counter()
     frame = white_balance(read_raw(job.source), options.white_balance)
+    if options.dark is not None:
+        frame = with_hot_sites_of(options.dark, frame)
     exposure = options.exposure
     if exposure == "auto":
         exposure = "capture" if job.format == "dng" else "reference"
     decided = plan(frame, model, **{**options.of_plan(), "exposure": exposure})
-    for text in (describe(job.source, frame, decided), *(f"{job.source.name}: {said}" for said in frame.notes)):
-        note(text)
+    for text in (describe(decided), *decided.frame.notes):
+        note(f"{job.source.name}: {text}")
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    with progress(label, tile_count(frame, model, decided)) as bar:
-        result = run_plan(frame, model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+    with progress(label, tile_count(model, decided)) as bar:
+        result = run_plan(model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
     maps = {name: job.map(name) for name in options.kept_maps}
     for name, path in maps.items():
         write_map(path, getattr(result, name))
@@ -183,18 +191,21 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
         gain=float(decided.noise.gain),
         read_noise=float(decided.noise.read_variance) ** 0.5,
         noise_source=decided.noise.source,
-        black_offset=decided.black_offset,
+        black_level=list(decided.frame.sensor.black_level),
+        mended={"found": decided.found, "listed": decided.listed},
         seconds=round(seconds, 2),
         **({"samples": decided.samples} if decided.samples > 1 else {}),
         **{name: str(path) for name, path in maps.items()},
     )
 
 
-def describe(source: Path, frame: RawFrame, decided: EnhancePlan) -> str:
+def describe(decided: EnhancePlan) -> str:
     """What is about to be done, in one line."""
-    noise = decided.noise
+    noise, frame = decided.noise, decided.frame
+    mended = f"; {decided.found:,} hot or dead sites found" if decided.found else ""
+    mended += f"; {decided.listed:,} listed defects" if decided.listed else ""
     return (
-        f"{source.name}: {frame.metadata.camera or 'unknown camera'}, {frame.shape[1]}x{frame.shape[0]} "
+        f"{frame.metadata.camera or 'unknown camera'}, {frame.shape[1]}x{frame.shape[0]} "
         f"{frame.sensor.cfa.name}, x{decided.ratio:g}; gain {float(noise.gain):.3g} DN/e, "
-        f"read noise {float(noise.read_variance) ** 0.5:.3g} DN ({noise.source})"
+        f"read noise {float(noise.read_variance) ** 0.5:.3g} DN ({noise.source}){mended}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
@@ -10,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.apps.preparing import prepare
 from exposurediffusion.learn.execution import is_good_at_bfloat16
 from exposurediffusion.learn.weights import TrainedDenoiser
-from exposurediffusion.physics.estimation import black_offset, noise_of
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
@@ -28,6 +29,7 @@ class EnhancePlan:
     """Everything decided before the network runs; global to the frame, whatever the tiles.
 
     Attributes:
+        frame: what is exposed on: the capture with its black, defects and rows put right.
         ratio: amplification.
         noise: parameters of the capture; `noise.source` says where they come from.
         noise_level: of the amplified capture (`physics.noise.noise_level`), by which the rule of the weights chooses T.
@@ -37,13 +39,14 @@ class EnhancePlan:
         strength: 1 the estimate, 0 the capture, between a blend.
         faithful: bring the estimate back into the interval that the capture's means give (`process.faithful`).
         maps: keep the map of where that was.
-        black_offset: DN by which the masked pixels differ from the black level said by the file, or None.
+        found, listed: defective sites that were mended: found in the frame, or known before.
         tile: side in packed pixels, None: automatic.
         autocast: compute in bfloat16.
         seed: of sampled increments; sample n of several has seed + n.
         samples: exposures whose mean is the result; from two on their spread is known.
     """
 
+    frame: RawFrame
     ratio: float
     noise: NoiseParameters
     noise_level: float
@@ -52,7 +55,8 @@ class EnhancePlan:
     strength: float = 1.0
     faithful: bool = True
     maps: bool = False
-    black_offset: float | None = None
+    found: int = 0
+    listed: int = 0
     tile: int | None = None
     autocast: bool = False
     seed: int = 0
@@ -93,6 +97,8 @@ def plan(
     sampling: Sampling | None = None,
     camera: CameraProfile | None = None,
     noise: NoiseParameters | None = None,
+    black: Sequence[float] | Literal["auto"] = "auto",
+    defects: bool = True,
     exposure: Literal["capture", "reference"] = "reference",
     strength: float = 1.0,
     faithful: bool = True,
@@ -114,6 +120,9 @@ def plan(
             with sampled increments.
         camera: noise profile; None: found from the metadata.
         noise: parameters, if they are known better; None: profile, DNG NoiseProfile, or estimated from the frame.
+        black: level, or one for each site of the first tile, DN; auto: by the masked margins, else by the file, lowered
+            as far as the darkest parts prove.
+        defects: find and mend hot, warm and dead sites.
         exposure, strength, faithful, maps, seed, samples: see `EnhancePlan`.
         tile: side in packed pixels.
         precision: of the network; auto: bfloat16 where the device is good at it.
@@ -123,24 +132,27 @@ def plan(
     """
     if model.config.planes > frame.sensor.cfa.planes:
         raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
-    ratio = auto_ratio(frame) if ratio == "auto" else ratio
-    check_ratio(ratio)
-    noise, offset = noise or noise_of(frame, camera), black_offset(frame)
-    level = float(noise_level(amplified(frame, ratio, offset), torch.tensor([ratio]), noise))
+    if ratio != "auto":
+        check_ratio(ratio)
+    ready = prepare(frame, camera=camera, noise=noise, black=black, defects=defects)
+    ratio = auto_ratio(ready.frame) if ratio == "auto" else ratio
+    level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
     if steps == "auto":
         steps = max(model.card.steps(level) if sampling is None else sampling.steps, int(samples > 1))
     if sampling is None:
         sampling = replace(model.card.sampling, **({"increment": "sampled"} if samples > 1 else {}))
     return EnhancePlan(
+        frame=ready.frame,
         ratio=ratio,
-        noise=noise,
+        noise=ready.noise,
         noise_level=level,
         sampling=replace(sampling, steps=steps),
         exposure=exposure,
         strength=strength,
         faithful=faithful,
         maps=maps,
-        black_offset=offset,
+        found=ready.found,
+        listed=ready.listed,
         tile=None if tile == "auto" else tile,
         autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),
         seed=seed,
@@ -170,9 +182,6 @@ def auto_ratio(frame: RawFrame) -> float:
     return round((low * high) ** 0.5, 3)
 
 
-def amplified(frame: RawFrame, ratio: float, black_offset: float | None) -> Float[Tensor, "1 c h w"]:
-    """The capture at reference brightness, its black put right."""
-    capture = frame.planes[None]
-    if black_offset is not None:
-        capture -= black_offset / frame.sensor.saturation
-    return capture.mul_(ratio)
+def amplified(frame: RawFrame, ratio: float) -> Float[Tensor, "1 c h w"]:
+    """The capture at reference brightness."""
+    return frame.planes[None].mul_(ratio)

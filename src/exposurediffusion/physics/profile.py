@@ -125,6 +125,7 @@ class CameraProfile:
         colour_bias: black level errors seen in calibration, DN per plane (R, G1, B, G2).
         saturation: white - black of the calibration, DN.
         source: origin of the figures.
+        defects: row and column of each defective site, of the profile of a single camera.
     """
 
     name: str
@@ -138,6 +139,7 @@ class CameraProfile:
     colour_bias: tuple[tuple[float, ...], ...] = ()
     saturation: float = SATURATION
     source: str = ""
+    defects: tuple[tuple[int, int], ...] = ()
 
     def gain(self, iso: float) -> float:
         """K at an ISO setting, DN per electron.
@@ -209,6 +211,7 @@ class CameraProfile:
                 fields[law] = LogLinear(**fields[law])
             fields["tukey_shapes"] = tuple(fields.get("tukey_shapes", ()))
             fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
+            fields["defects"] = tuple((int(row), int(column)) for row, column in fields.get("defects", ()))
             profile = CameraProfile(**fields)
             laws = (profile.gaussian_read, profile.tukey_read, profile.row)
             numbers = [value for law in laws for value in (law.slope, law.bias, law.sigma)]
