@@ -55,7 +55,8 @@ def _fit(curve: NoiseCurve, saturation: float, floor: float, masked_variance: fl
     best = (low, float(r[0]))
     for _ in range(4):
         model = np.exp(k)[:, None, None] * curve.mean + np.exp(2 * r)[None, :, None]
-        z = (np.log(curve.variance) - np.log(model)) / curve.error
+        z = np.log(curve.variance) - np.log(model)
+        z /= np.where(z > 0, curve.error, curve.chance)
         cost = np.where(z > 0, 2 * np.log1p(z**2 / 2), np.where(z > -3, z**2, -6 * z - 9)).sum(-1)
         cost += (k[:, None] - _prior_gain(np.exp(r), saturation)) ** 2
         if masked_variance is not None:

@@ -30,11 +30,16 @@ _FLATTEST = 0.1  # quantile (1.2816 normal deviations) of the energies that the 
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """Noise variance (DN squared) against mean (DN above black), and the relative error of each variance; (points)."""
+    """Noise variance (DN squared) against mean (DN above black); all (points).
+
+    Texture only ever adds variance, so the true one may lie further below the measured one than above it: `error` is
+    the relative error downwards, `chance` that upwards.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
     error: np.ndarray
+    chance: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def noise_curve(
     basis = _basis(colours)
     groups = _groups(frame, offset, colours, basis)
     if groups is None:
-        return NoiseCurve(np.empty(0), np.empty(0), np.empty(0))
+        return NoiseCurve(*np.empty((4, 0)))
     y, x = np.divmod(np.arange(_SIDE**2), _SIDE)
     smooth = basis.T @ _SMOOTH ** np.hypot(y[:, None] - y, x[:, None] - x) @ basis
     filters = [np.linalg.eigh(smooth)[1]] * 2
@@ -242,7 +247,7 @@ def _binned(
     mean, variance, judge, clipped = (x[order] for x in (mean, variance, judge, clipped))
     step = max(float(mean[int(0.999 * len(mean))]), 0.0) ** 0.5 / _BINS
     least = max(_BIN_GROUPS, len(mean) // 100)
-    points: list[tuple[float, float, float]] = []
+    points: list[tuple[float, float, float, float]] = []
     start = 0
     while start < len(mean):
         stop = int(np.searchsorted(mean, (max(mean[start], 0.0) ** 0.5 + step) ** 2, "right"))
@@ -252,13 +257,13 @@ def _binned(
         good = ~clipped[part]
         if good.sum() < _FEWEST or good.mean() < 0.8:  # too few; the noise itself is clipped
             continue
-        flat, value, error = _flat_noise(variance[part][good], judge[part][good], freedom)
-        points.append((max(float(mean[part][good][flat].mean()), 0.0), max(value, floor), error))
-    return NoiseCurve(*np.array(points).reshape(-1, 3).T)
+        flat, value, error, chance = _flat_noise(variance[part][good], judge[part][good], freedom)
+        points.append((max(float(mean[part][good][flat].mean()), 0.0), max(value, floor), error, chance))
+    return NoiseCurve(*np.array(points).reshape(-1, 4).T)
 
 
-def _flat_noise(variance: np.ndarray, judge: np.ndarray, freedom: int) -> tuple[np.ndarray, float, float]:
-    """Which groups of a bin are flat, their noise variance, and its relative error.
+def _flat_noise(variance: np.ndarray, judge: np.ndarray, freedom: int) -> tuple[np.ndarray, float, float, float]:
+    """Which groups of a bin are flat, their noise variance, and its relative error down and up.
 
     Where the components that judge are no stronger than those that measure, there is no texture, and all groups count
     but gross ones: a narrower choice would cut off the tails of the read noise. Elsewhere the groups count in which the
@@ -284,7 +289,9 @@ def _flat_noise(variance: np.ndarray, judge: np.ndarray, freedom: int) -> tuple[
     ratio = judge[wide].mean() / max(float(variance[wide].mean()), 1e-30) if wide.any() else np.inf
     chance = np.sqrt(4 * (1 / judges + 1 / freedom) / max(int(wide.sum()), 1))
     if wide.mean() > 0.7 and ratio < 1.02 + 2 * chance:
-        return wide, float(variance[wide].mean()), float(np.hypot(np.sqrt(3 / (freedom * wide.sum())), 0.01))
+        error = float(np.hypot(np.sqrt(3 / (freedom * wide.sum())), 0.01))
+        return wide, float(variance[wide].mean()), error, error
     excess = judge[flat].mean() / (below / inside) / max(value, 1e-30) - 1 - 2 * np.sqrt(2 / (judges * flat.sum()))
     texture = 0.5 * max(float(excess), 0.0) + 0.25 * max(0.0, 0.5 - flat.mean() / inside)
-    return flat, value, float(np.hypot(np.hypot(np.sqrt(3 / (freedom * flat.sum())), 0.03), texture))
+    chance = float(np.hypot(np.sqrt(3 / (freedom * flat.sum())), 0.03))
+    return flat, value, float(np.hypot(chance, texture)), chance
