@@ -162,11 +162,11 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
     total = np.prod([(n - _SIDE) // fine + 1 for n in signal.shape[1:]]) * len(signal)
     fine *= max(1, int((total / _LEARN) ** 0.5))
     learnt = _windows(signal, fine)
-    good = ~_windows(clipped, fine).any(-1)
+    good = ~_windows(clipped, fine).max(-1)
     return _Groups(
         windows=grouped(measured @ basis),
         colours=grouped(measured @ share).mean(3),
-        clipped=grouped(_windows(clipped, step).any(-1)).any((3, 4)),
+        clipped=grouped(_windows(clipped, step).max(-1)).max((3, 4)),
         fold=fold,
         learnt=learnt[good] @ basis,
         learnt_mean=learnt[good].mean(-1),
