@@ -182,7 +182,7 @@ def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParam
     estimate, curve = _estimate(frame)
     if told is None:
         return estimate
-    factor = _off_by(told, curve)
+    factor = _off_by(told, estimate, curve)
     if 1 / _WRONG <= factor <= _WRONG:
         return told
     wrong = f"{factor:.2g} times too large" if factor > 1 else f"{1 / factor:.2g} times too small"
@@ -219,11 +219,18 @@ def _from_file(frame: RawFrame) -> NoiseParameters | None:
     return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
 
 
-def _off_by(told: NoiseParameters, curve: NoiseCurve) -> float:
-    """Median factor by which told variances exceed those of the frame's flat places; 1 where these are too few."""
+def _off_by(told: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
+    """Median factor by which told variances exceed those of the frame's flat places; 1 where these are too few.
+
+    Both the places and the line through them have to contradict; what is nearer to 1 counts.
+    """
     trusted = curve.error < _TRUSTED
     if trusted.sum() < max(3, len(trusted) / 4):
         return 1.0
-    row = float(told.row) ** 2  # no part of the curve
-    expected = float(told.gain) * curve.mean + float(told.read_variance) - row
-    return float(np.median(expected[trusted] / curve.variance[trusted]))
+
+    def variance(noise: NoiseParameters) -> np.ndarray:
+        light_free = float(noise.read_variance) - float(noise.row) ** 2  # rows are no part of the curve
+        return float(noise.gain) * curve.mean[trusted] + light_free
+
+    factors = [np.median(variance(told) / found) for found in (curve.variance[trusted], variance(estimate))]
+    return float(min(factors, key=lambda factor: abs(np.log(factor))))
