@@ -186,6 +186,67 @@ def test_lookup_order() -> None:
     assert "NoiseProfile" in noise_of(replace(frame, metadata=replace(sony, iso=None))).source
 
 
+def _photograph(size: int = 512) -> torch.Tensor:
+    """Green light of a scene without a flat place: octaves of texture over a wide range of light."""
+    generator = torch.Generator().manual_seed(3)
+    log_light = torch.zeros(size, size)
+    for octave in range(2, 9):
+        grain = torch.randn(1, 1, 2**octave, 2**octave, generator=generator)
+        log_light += 0.8**octave * 0.8 * torch.nn.functional.interpolate(grain, (size, size), mode="bicubic")[0, 0]
+    return (0.002 * log_light.exp()).clamp(max=0.5)
+
+
+def _gain_of_differences(frame: RawFrame) -> float:
+    """Gain by the mutant: second differences of the greens, with nothing done about texture; least squares."""
+    signal = frame.mosaic[::2, 1::2].astype(float) - BLACK
+    residual = (2 * signal[:, 1:-1] - signal[:, 2:] - signal[:, :-2]) ** 2 / 6
+    return float(np.polyfit(signal[:, 1:-1].ravel(), residual.ravel(), 1)[0])
+
+
+def test_textured_all_over_and_twin_that_takes_texture_for_noise() -> None:
+    green = _photograph() * SATURATION
+    generator = torch.Generator().manual_seed(1)
+    sensor = Sensor.uniform(CFA("RGGB"), BLACK, BLACK + SATURATION)
+    noisy = torch.poisson(green / 2, generator=generator) * 2 + 6 * torch.randn(green.shape, generator=generator)
+    frame = RawFrame((noisy + BLACK).round().numpy().astype(np.uint16), sensor)
+    assert float(estimate_noise(frame).gain) == pytest.approx(2, rel=0.15)
+    assert float(estimate_noise(frame).read) == pytest.approx(6, rel=0.25)
+    assert _gain_of_differences(frame) > 2 * 1.15
+
+
+@pytest.mark.parametrize(("factor", "word"), [(100.0, "too large"), (0.01, "too small"), (1.5, None), (0.7, None)])
+def test_a_source_that_the_frame_contradicts_is_passed_over(factor: float, word: str | None) -> None:
+    frame, _ = _frame(2.0, 8.0, 0.05)
+    pair = (factor * 2 / SATURATION, factor * 64 / SATURATION**2)
+    found = noise_of(replace(frame, metadata=Metadata(noise_profile=pair)))
+    if word is None:
+        assert found.source == "the file's NoiseProfile"
+    else:
+        assert word in found.source
+        assert found.source.startswith("estimated")
+        assert float(found.gain) == pytest.approx(2, rel=0.15)
+
+
+def test_texture_does_not_overrule_a_true_profile() -> None:
+    sensor = Sensor.uniform(CFA("RGGB"), BLACK, BLACK + SATURATION)
+    noise = load_profile("SonyA7S2").at_iso(100)
+    signal = _photograph() * 30 * SATURATION
+    signal += (float(noise.gain) * signal).sqrt() * torch.randn(
+        signal.shape, generator=torch.Generator().manual_seed(0)
+    )
+    mosaic = (signal + BLACK).round().clamp(0, sensor.white_level).numpy().astype(np.uint16)
+    frame = RawFrame(mosaic, sensor, Metadata(make="SONY", model="ILCE-7SM2", iso=100))
+    assert noise_of(frame).source == "profile SonyA7S2 at ISO 100"
+
+
+def test_an_iso_outside_the_calibrated_ones_is_said() -> None:
+    sensor = Sensor.uniform(CFA("RGGB"), BLACK, BLACK + SATURATION)
+    black = np.full((64, 64), 0, np.uint16)  # clipped: says nothing against any profile
+    sources = {iso: noise_of(RawFrame(black, sensor, Metadata(model="ILCE-7SM2", iso=iso))).source
+               for iso in (99.0, 100.0, 6400.0, 25600.0)}  # fmt: skip
+    assert ["extrapolated" in source for source in sources.values()] == [True, False, False, True]
+
+
 @pytest.mark.parametrize("pairs", [(), (1e-4,), (-1e-4, 1e-6), (float("nan"), 1e-6), (0.0, 1e-6)])
 def test_noise_profile_that_makes_no_sense_is_passed_over(pairs: tuple[float, ...]) -> None:
     frame, _ = _frame(2.0, 8.0, 0.05, size=128)
@@ -209,3 +270,24 @@ def test_real_frames() -> None:
         mosaic = tifffile.imread(REAL / "flea3_icx655_550nm" / f"disks_550nm_{shutter}.tif")
         gains.append(float(estimate_noise(RawFrame(mosaic, Sensor.uniform(CFA("GBRG"), 0, 255))).gain))
     assert max(gains) / min(gains) < 1.35  # one camera at one gain
+
+
+def _fits(path: Path) -> np.ndarray:
+    """The picture of a FITS file with one header block and 16-bit integers."""
+    data = path.read_bytes()
+    cards = {data[i : i + 8].decode().strip(): data[i + 10 : i + 30].decode().strip() for i in range(0, 2880, 80)}
+    shape = int(cards["NAXIS2"]), int(cards["NAXIS1"])
+    pixels = np.frombuffer(data, ">i2", shape[0] * shape[1], 2880).reshape(shape)
+    return (pixels.astype(int) + int(float(cards.get("BZERO", "0")))).astype(np.uint16)
+
+
+@pytest.mark.skipif(not (REAL / "nikon_d7000_flats").is_dir(), reason="real raw files are not here")
+def test_flat_fields_give_the_gain_of_photon_transfer() -> None:
+    gains = []
+    for path in sorted((REAL / "nikon_d7000_flats").glob("*.fit")):
+        flat = _fits(path)
+        if flat.mean() > 500:  # below, the black is clipped
+            gains.append(float(estimate_noise(RawFrame(flat, Sensor.uniform(CFA("GRBG"), 0, 16383))).gain))
+    assert len(gains) > 20
+    assert np.median(gains) == pytest.approx(0.448, rel=0.05)
+    assert max(abs(np.log(np.array(gains) / 0.448))) < 0.15

@@ -1,135 +1,31 @@
 """Noise of an unknown camera from a single frame, and the lookup order that `expose enhance` follows.
 
-Local variance against local mean on patches free of texture (Foi et al., "Practical Poissonian-Gaussian noise modeling
-and fitting for single-image raw-data", IEEE TIP 17(10), 2008). Texture is told from noise by what neighbouring colour
-planes share: the scene is common to them, noise is not. Masked sites give read noise, row noise and black level.
+A line through noise variance against mean (Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for
+single-image raw-data", IEEE TIP 17(10), 2008), which `noise_curve.py` measures. Masked sites give read noise, row noise
+and black level. The same curve judges what a profile or the file says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from exposurediffusion.physics.black import black_offset
-from exposurediffusion.physics.margins import masked_statistics
+from exposurediffusion.physics.margins import MaskedStatistics, masked_statistics
+from exposurediffusion.physics.noise_curve import NoiseCurve, noise_curve
 from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, find_camera
 from exposurediffusion.physics.sensor import SATURATION, RawFrame
 
 FULL_WELL = (30.0, 500_000.0)  # electrons at saturation that are believed of any camera at any ISO: bounds of the gain
 _ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
-_BLOCK, _BLOCKS = 252, 32  # side in sites (whole tiles of every array) and number of the blocks looked at
-_PATCH, _STRIDE = 8, 4  # side and step of the patches, in samples of one plane
-# A patch's variance of white noise: degrees of freedom (its 64 residuals are correlated), and the median and the 20 %
-# quantile of their gamma law over its mean.
-_FREEDOM, _MEDIAN, _LOW = 19.3, 0.9657, 0.7241
-_BINS, _BIN_PATCHES = 40, 12  # bins of equal width in sqrt(mean); the fewest patches that make a point of the curve
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """Noise variance (DN squared) against mean (DN above black), and the relative error of each variance; (points)."""
-
-    mean: np.ndarray
-    variance: np.ndarray
-    error: np.ndarray
-
-
-def _crops(frame: RawFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The whole frame, or equal blocks on a regular grid of a large one; raw DN from a whole tile on, black level off.
-
-    Returns:
-        Crops of DN above black, and the same crops of raw DN, both (crops, height, width).
-    """
-    cfa, (rows, columns) = frame.sensor.cfa, frame.shape
-    period = cfa.period
-    first = [-o % period for o in cfa.origin]
-    if rows * columns <= _BLOCKS * _BLOCK**2:
-        corners, height, width = [(first[0], first[1])], rows - first[0], columns - first[1]
-    else:
-        height, width = min(_BLOCK, rows - period), min(_BLOCK, columns - period)
-        down = max(1, min(rows // height, round((_BLOCKS * rows / columns) ** 0.5)))
-        across = max(1, min(columns // width, _BLOCKS // down))
-        ys = np.linspace(0, rows - height - period, down).astype(int) // period * period + first[0]
-        xs = np.linspace(0, columns - width - period, across).astype(int) // period * period + first[1]
-        corners = [(int(y), int(x)) for y in ys for x in xs]
-    raw = np.stack([frame.mosaic[y : y + height, x : x + width] for y, x in corners]).astype(np.float32)
-    tile = np.asarray(frame.sensor.black_level, dtype=np.float32).reshape(period, period)
-    tile = np.roll(tile, (-first[0], -first[1]), (0, 1))
-    black = np.tile(tile, (-(-height // period), -(-width // period)))[:height, :width]
-    return raw - black, raw
-
-
-def _lattices(crops: np.ndarray, frame: RawFrame) -> Tensor:
-    """Four same-colour grids of crops that begin with a tile, (4, crops, h, w).
-
-    Bayer: its planes. X-Trans: the four planes of its 2x2 greens, the only ones on a regular grid.
-    """
-    stride = frame.sensor.cfa.stride
-    ys, xs = ((0, 1), (0, 1)) if frame.sensor.cfa.is_bayer else ((1, 2), (0, 1))
-    h, w = crops.shape[1] // stride, crops.shape[2] // stride
-    return torch.as_tensor(np.stack([crops[:, y::stride, x::stride][:, :h, :w] for y in ys for x in xs]))
-
-
-def _patches(frame: RawFrame) -> list[np.ndarray]:
-    """Mean (DN), residual variance (DN squared), correlation, usable, censored: one entry per patch and plane."""
-    crops, raw_crops = _crops(frame)
-    signal, raw = _lattices(crops, frame), _lattices(raw_crops, frame)
-    if min(signal.shape[-2:]) < _PATCH + 2:
-        return [np.empty(0, dtype) for dtype in (float, float, float, bool, bool)]
-    # A second difference along both axes: white noise keeps its variance (after the division); planes, straight edges
-    # along the grid, and row offsets vanish.
-    across = signal[..., 2:] - 2 * signal[..., 1:-1] + signal[..., :-2]
-    residual = (across[..., 2:, :] - 2 * across[..., 1:-1, :] + across[..., :-2, :]) / 6
-
-    def pool(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, _PATCH, _STRIDE)
-
-    mean, variance = pool(signal[..., 1:-1, 1:-1]), pool(residual**2)
-    pairs = list(combinations(range(4), 2))
-    shared = torch.zeros_like(mean[0])
-    for i, j in pairs:
-        shared += pool(residual[i] * residual[j]) / (variance[i] * variance[j]).sqrt().clamp(min=1e-12)
-    peak = F.max_pool2d(residual.abs(), _PATCH, _STRIDE)
-    clipped = (raw <= 0) | (raw >= frame.sensor.white_level - 0.03 * frame.sensor.saturation)
-    censored = F.avg_pool2d(clipped.float(), _PATCH + 2, _STRIDE) > 0
-    usable = (peak**2 <= 20 * variance) & ~censored  # a peak of 4.5 deviations is a hot pixel or an edge
-    return [x.flatten().numpy() for x in (mean, variance, (shared / len(pairs)).expand_as(mean), usable, censored)]
-
-
-def _curve(patches: list[np.ndarray], offset: float, floor: float) -> _Curve:
-    """Bin the patches by their mean and tell the noise of each bin, by its flat patches."""
-    mean, variance, correlation, usable, censored = patches
-    points: list[tuple[float, float, float]] = []
-    order = np.argsort(mean)
-    mean = mean[order] - offset
-    variance, correlation, usable, censored = (x[order] for x in (variance, correlation, usable, censored))
-    step = np.sqrt(np.clip(mean, 0, None).max(initial=0)) / _BINS
-    start = 0
-    while start < len(mean):
-        # wide enough that the noise of the means does not sort the patches, which would flatten the curve
-        scatter = np.sqrt(np.median(variance[start : start + 200])) / _PATCH
-        low = mean[start]
-        stop = int(np.searchsorted(mean, max((max(low, 0) ** 0.5 + step) ** 2, low + 6 * scatter), "right"))
-        part = slice(start, max(stop, start + 4 * _BIN_PATCHES))
-        start = part.stop
-        inside = usable[part]
-        flat = inside & (correlation[part] < 0.1)
-        if flat.sum() < _BIN_PATCHES or censored[part].mean() > 0.2:  # too few; the noise itself is clipped
-            continue
-        values = variance[part][flat]
-        textured = np.median(correlation[part][inside]) > 0.03
-        value = np.quantile(values, 0.2) / _LOW if textured else np.median(values) / _MEDIAN
-        error = np.hypot(np.sqrt(8 / (_FREEDOM * flat.sum())), 0.25 if textured else 0.03)
-        points.append((max(float(np.median(mean[part][flat])), 0.0), max(float(value), floor), float(error)))
-    if not points and (~censored).any():  # texture everywhere: its quietest places bound the noise from above
-        points = [(max(float(np.median(mean)), 0.0), max(float(np.quantile(variance[~censored], 0.02)), floor), 0.5)]
-    columns = np.array(points).reshape(-1, 3).T
-    return _Curve(*columns)
+_TRUSTED = 0.1  # relative error of a variance by which other sources are judged
+_DRIFT = 0.1  # DN: by which black may differ between the margins and the picture
+_WRONG = 3.0  # factor in variance by which a source must be off before the frame overrules it
+_ISO_RANGE = (100.0, 6400.0)  # settings between which profiles are calibrated
 
 
 def _prior_gain(read: np.ndarray, saturation: float) -> np.ndarray:
@@ -139,7 +35,7 @@ def _prior_gain(read: np.ndarray, saturation: float) -> np.ndarray:
     return np.mean([(np.log(read / scale) - law.bias) / law.slope for law in laws], axis=0) + np.log(scale)
 
 
-def _fit(curve: _Curve, saturation: float, floor: float, masked_variance: float | None) -> tuple[float, float]:
+def _fit(curve: NoiseCurve, saturation: float, floor: float, masked_variance: float | None) -> tuple[float, float]:
     """Gain and read deviation (DN) that fit `variance = gain * mean + read**2` best.
 
     A nested grid search over both logarithms, because the robust cost has local minima. Texture only ever adds
@@ -152,7 +48,8 @@ def _fit(curve: _Curve, saturation: float, floor: float, masked_variance: float 
     best = (low, float(r[0]))
     for _ in range(4):
         model = np.exp(k)[:, None, None] * curve.mean + np.exp(2 * r)[None, :, None]
-        z = (np.log(curve.variance) - np.log(model)) / curve.error
+        z = np.log(curve.variance) - np.log(model)
+        z /= np.where(z > 0, curve.error, curve.chance)
         cost = np.where(z > 0, 2 * np.log1p(z**2 / 2), np.where(z > -3, z**2, -6 * z - 9)).sum(-1)
         cost += (k[:, None] - _prior_gain(np.exp(r), saturation)) ** 2
         if masked_variance is not None:
@@ -167,8 +64,8 @@ def _fit(curve: _Curve, saturation: float, floor: float, masked_variance: float 
 def estimate_noise(frame: RawFrame) -> NoiseParameters:
     """Gain and light-free noise of an unknown camera from one frame.
 
-    `variance = gain * mean + read**2` is fitted to local variances of flat patches in up to two megapixels of the
-    frame. Masked sites, where there are any, add the row noise and the black level, and the read noise too unless the
+    `variance = gain * mean + read**2` is fitted to what `noise_curve` measures in up to two megapixels of the frame.
+    Masked sites, where there are any, add the row noise and the black level, and the read noise too unless the
     darkest parts of the picture are quieter (then the file's picture was processed). In a frame so dark that gain and
     read noise cannot be told apart, the gain follows calibrated cameras of that read noise; the sum of both stays
     right at the signals that occur in the frame.
@@ -181,11 +78,15 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
         noise, `saturation` of the frame's sensor. A frame without noise gets the smallest gain and read noise that
         are believed of a camera. `source` says how it went.
     """
-    saturation = frame.sensor.saturation
-    integer = np.issubdtype(frame.mosaic.dtype, np.integer)
-    floor = _ROUNDING**2 if integer else (1e-6 * saturation) ** 2
+    return _estimate(frame)[0]
+
+
+def _estimate(frame: RawFrame) -> tuple[NoiseParameters, NoiseCurve]:
+    """The estimate, and the noise curve that it is of."""
+    saturation, floor = frame.sensor.saturation, _floor(frame)
     masked = masked_statistics(frame)
-    curve = _curve(_patches(frame), black_offset(frame) or 0.0, floor)
+    offset = black_offset(frame) or 0.0
+    curve = noise_curve(frame, offset, floor, lambda curve: _fit(curve, saturation, floor, None))
     row = masked.row if masked else 0.0
     with_masked = masked is not None and masked.variance > floor
     if masked is not None and len(curve.mean):
@@ -202,11 +103,30 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
         gain, read = saturation / FULL_WELL[1], floor**0.5
         source = "no noise found in the frame: the smallest believed of a camera"
     parameters = NoiseParameters.gaussian(gain, read, saturation, source)
-    return replace(parameters, row=torch.tensor([row]))
+    return replace(parameters, row=torch.tensor([row]), black=_black_deviation(masked, parameters)), curve
+
+
+def _black_deviation(masked: MaskedStatistics | None, noise: NoiseParameters) -> Float[Tensor, "1"]:
+    """Standard deviation of what is unknown of the black level, DN: by masked sites, a profile, or other cameras."""
+    if masked is not None:
+        return torch.tensor([max(masked.error, _DRIFT)])
+    if noise.black is not None:
+        return noise.black
+    usual = np.mean([profile.black_deviation**2 for profile in calibrated_cameras().values()]) ** 0.5
+    return torch.tensor([float(usual) * noise.saturation / SATURATION])
+
+
+def _floor(frame: RawFrame) -> float:
+    """The least variance that is believed of a frame, DN squared: that of rounding, where it holds whole DN."""
+    integer = np.issubdtype(frame.mosaic.dtype, np.integer)
+    return _ROUNDING**2 if integer else (1e-6 * frame.sensor.saturation) ** 2
 
 
 def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParameters:
     """Noise of a frame: from a calibrated profile, else from the file's NoiseProfile, else from the frame itself.
+
+    A profile or NoiseProfile that the frame contradicts by more than a factor of three in variance, at the signals
+    where flat places show the noise, is passed over for the estimate.
 
     Args:
         frame: any raw frame.
@@ -214,21 +134,62 @@ def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParam
 
     Returns:
         Parameters of one capture (b = 1) in DN of the frame's sensor. A profile is read at the frame's ISO and scaled
-        to the frame's bit depth; without a usable ISO it is passed over. `source` says which it was.
+        to the frame's bit depth; without a usable ISO it is passed over. `source` says which it was, what the frame
+        overruled, and when the ISO is outside the calibrated ones.
     """
-    saturation, metadata = frame.sensor.saturation, frame.metadata
-    profile = camera or find_camera(metadata.camera)
-    if profile is not None and metadata.iso:
-        try:
-            return profile.at_iso(metadata.iso).rescaled(saturation)
-        except ValueError:  # an ISO outside the profile's line
-            pass
-    pairs = np.asarray(metadata.noise_profile or (), dtype=float)
-    if len(pairs) >= 2 and len(pairs) % 2 == 0:
-        slopes, offsets = pairs.reshape(-1, 2).T
-        weights = (1, 2, 1) if len(slopes) == 3 else (1,) * len(slopes)  # of R, G, B: half of the sites are green
-        slope, offset = np.average(slopes, weights=weights), np.average(offsets, weights=weights)
-        if np.isfinite(slope) and np.isfinite(offset) and slope > 0:
-            read = max(np.sqrt(max(offset, 0)) * saturation, _ROUNDING)
-            return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
-    return estimate_noise(frame)
+    told = _from_profile(frame, camera) or _from_file(frame)
+    estimate, curve = _estimate(frame)
+    if told is None:
+        return estimate
+    factor = _off_by(told, estimate, curve)
+    if 1 / _WRONG <= factor <= _WRONG:
+        return replace(told, black=_black_deviation(masked_statistics(frame), told))
+    wrong = f"{factor:.2g} times too large" if factor > 1 else f"{1 / factor:.2g} times too small"
+    return replace(estimate, source=f"{estimate.source}; passed over: {told.source}, {wrong} in variance")
+
+
+def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParameters | None:
+    """The noise that a profile gives at the frame's ISO; None without one or the other."""
+    iso, profile = frame.metadata.iso, camera or find_camera(frame.metadata.camera)
+    if profile is None or not iso:
+        return None
+    try:
+        noise = profile.at_iso(iso).rescaled(frame.sensor.saturation)
+    except ValueError:  # an ISO outside the profile's line
+        return None
+    low, high = _ISO_RANGE
+    if low <= iso <= high:
+        return noise
+    return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated from ISO {low:g} to {high:g}")
+
+
+def _from_file(frame: RawFrame) -> NoiseParameters | None:
+    """The noise that the file's NoiseProfile gives, averaged over the colours; None where it has none that can be."""
+    saturation = frame.sensor.saturation
+    pairs = np.asarray(frame.metadata.noise_profile or (), dtype=float)
+    if len(pairs) < 2 or len(pairs) % 2:
+        return None
+    slopes, offsets = pairs.reshape(-1, 2).T
+    weights = (1, 2, 1) if len(slopes) == 3 else (1,) * len(slopes)  # of R, G, B: half of the sites are green
+    slope, offset = np.average(slopes, weights=weights), np.average(offsets, weights=weights)
+    if not (np.isfinite(slope) and np.isfinite(offset) and slope > 0):
+        return None
+    read = max(np.sqrt(max(offset, 0)) * saturation, _ROUNDING)
+    return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
+
+
+def _off_by(told: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
+    """Median factor by which told variances exceed those of the frame's flat places; 1 where these are too few.
+
+    Both the places and the line through them have to contradict; what is nearer to 1 counts.
+    """
+    trusted = curve.error < _TRUSTED
+    if trusted.sum() < max(3, len(trusted) / 4):
+        return 1.0
+
+    def variance(noise: NoiseParameters) -> np.ndarray:
+        light_free = float(noise.read_variance) - float(noise.row) ** 2  # rows are no part of the curve
+        return float(noise.gain) * curve.mean[trusted] + light_free
+
+    factors = [np.median(variance(told) / found) for found in (curve.variance[trusted], variance(estimate))]
+    return float(min(factors, key=lambda factor: abs(np.log(factor))))
