@@ -130,7 +130,8 @@ def _exposed(
         lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
         decided = replace(decided, frame=without_lines(frame, *lines))
     capture = _limited(levelled.capture, decided)
-    denoise = SharedBeginning(tiled(capture), levelled.estimate)
+    beginning = first(levelled.capture) if levelled.estimate is None else levelled.estimate
+    denoise = SharedBeginning(tiled(capture), beginning)
     ratio = torch.tensor([decided.ratio])
     electrons = electrons_per_unit(ratio, noise.gain, noise.saturation)
 
