@@ -9,6 +9,7 @@ import sys
 from importlib import metadata, resources
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 import exposurediffusion
@@ -67,11 +68,11 @@ def inner_shapes(source: str) -> set[str]:
     """Names of functions within functions whose signature states a shape: these are not checked while tests run."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
     inner = [node for f in functions for node in ast.walk(f) if isinstance(node, ast.FunctionDef) and node is not f]
-    return {node.name for node in inner if any(map(_is_text, _annotations(node)))}
+    return {node.name for node in inner if any(map(_is_shape, _annotations(node)))}
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _is_shape(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and hasattr(jaxtyping, node.value.id)
 
 
 def _annotations(function: ast.FunctionDef) -> list[ast.AST]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,9 +264,10 @@ def test_demo_leaves_its_files_and_gains(run, tmp_path):
 
 
 def test_interrupt_leaves_nothing_half_written(tmp_path):
-    frame = capture(rows=700, columns=700)
-    for index in range(20):
-        write_dng(tmp_path / f"{index:02}.dng", frame)
+    frame = capture(rows=300, columns=300)
+    first = write_dng(tmp_path / "00.dng", frame)
+    for index in range(1, 20):
+        shutil.copy(first, tmp_path / f"{index:02}.dng")
     command = [sys.executable, "-m", "exposurediffusion", "enhance", str(tmp_path), "-o", str(tmp_path / "out")]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for each other take minutes on a busy machine
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
