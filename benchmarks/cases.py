@@ -183,7 +183,7 @@ CASES: dict[str, tuple[str, str, Measure]] = {  # file: version 0.1.0, wanted, h
         "refused as monochrome",
         partial(said, word="monochrome", not_word="already demosaiced", done=False),
     ),
-    "c21e_iso_in_ifd0_only": ("none found", "found", partial(metadata, field="iso")),
+    "c21e_iso_in_ifd0_only": ("none found", "found", partial(metadata, field="iso", value=1600.0)),
     "c22e_np_wrong_x100": ("25.2 dB", "estimate wins, said", partial(as_good, loss=0.1, word="noise ?profile")),
     "c24a_orientation_0": ("turned", "upright", partial(metadata, field="orientation", value=1)),
     "c26c_deflate16": ("damaged", "decoded or not supported", decoded),

@@ -125,14 +125,6 @@ def electron(tiny_model) -> float:
     return 1 / (26 * float(electrons_per_unit(50.0, noise.gain, noise.saturation)))
 
 
-def test_another_black_level_is_taken_off(tiny_model):
-    frame, model = capture(), truth(tiny_model)
-    level, options = frame.sensor.black_level[0], {"ratio": 50.0, "strength": 0.0, "defects": False}
-    plain, shifted = (enhance(frame, model, black=(level + dn,), **options).planes for dn in (0, 3))
-    expected = torch.full_like(plain, 50 * 3 / frame.sensor.saturation)
-    torch.testing.assert_close(plain - shifted, expected, atol=2e-3, rtol=0)
-
-
 @pytest.mark.parametrize("name", ["RGGB", "BGGR", "XTRANS"])
 def test_automatic_ratio_brings_the_green_to_its_key(name):
     cfa = CFA(name)
