@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exposurediffusion.apps.enhance import Enhanced, EnhancePlan, enhance, enhance_with_maps, enhance_with_spread
+    from exposurediffusion.apps.preparing import Prepared, prepare
     from exposurediffusion.data.dng import write_dng
     from exposurediffusion.data.raw import RawError, read_raw
     from exposurediffusion.data.render import render
+    from exposurediffusion.data.white import white_balance
     from exposurediffusion.learn.official import from_official
     from exposurediffusion.learn.trainer import train
     from exposurediffusion.learn.weights import load, save_weights
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
     from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
     from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
-    from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+    from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
     from exposurediffusion.process.exposure import (
         ExposureSchedule,
         ExposureStep,
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "apps.enhance": ("EnhancePlan", "Enhanced", "enhance", "enhance_with_maps", "enhance_with_spread"),
+    "apps.preparing": ("Prepared", "prepare"),
     "data.dng": ("write_dng",),
     "data.raw": ("RawError", "read_raw"),
     "data.render": ("render",),
+    "data.white": ("white_balance",),
     "learn.official": ("from_official",),
     "learn.trainer": ("train",),
     "learn.weights": ("load", "save_weights"),
@@ -48,7 +52,7 @@ _MODULES = {
     "physics.mosaic": ("CFA", "pack", "unpack"),
     "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
     "physics.profile": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),
-    "physics.sensor": ("Metadata", "RawFrame", "Sensor"),
+    "physics.sensor": ("MaskedArea", "Metadata", "RawFrame", "Sensor"),
     "process.exposure": (
         "ExposureSchedule",
         "ExposureStep",
