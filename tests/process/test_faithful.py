@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.profile import NoiseParameters
@@ -65,6 +66,21 @@ def test_an_estimate_that_contradicts_nothing_is_left_alone() -> None:
     clean = grey()
     sigma = float((NOISE.read_variance.sqrt()) * RATIO / SATURATION)
     assert torch.equal(faithful(clean, clean + 0.2 * sigma / 64, RATIO, NOISE), clean)
+
+
+def test_what_is_left_of_the_noise_is_not_made_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimate that follows a third of the noise, blotch by blotch: so does the residual, which must not count."""
+    clean, noise = grey(256, 256), NoiseParameters.gaussian(4.0, 20.0, SATURATION)
+    capture = captured(clean, noise)
+    blotches = F.interpolate(F.avg_pool2d((capture - clean)[None], 16), scale_factor=16, mode="bicubic")[0]
+    before = clean + blotches / 3
+
+    def grown() -> float:
+        return float((faithful(before, capture, RATIO, noise) - clean).std() / (before - clean).std())
+
+    assert grown() < 1.1
+    monkeypatch.setattr(module, "_blotch_variance", lambda cells, times: torch.zeros(1))
+    assert grown() > 1.3
 
 
 def test_highlights_beyond_white_neither_move_nor_shine_on_their_neighbours() -> None:

@@ -9,7 +9,8 @@ was (soft thresholding of the residual is the projection onto the interval).
 - In the coarse windows the correction may be linear in the estimate itself (the model of the guided filter; He, Sun,
   Tang, TPAMI 2013), along the direction in which the estimate varies most there: two areas of other colours in one
   window are told apart by the estimate's own border, so a large flat area in saturated light is put right up to its
-  edge. The regression is weighted by the inverse variance, its slope and its mean are thresholded one by one.
+  edge. The regression is weighted by the inverse variance, its slope and its mean are thresholded one by one; only
+  contrasts above the noise of a cell of 4x4 pixels count, because blotches that a network leaves are the noise itself.
 - In the finer ones it is the plain mean.
 - The black level error is one number per plane for the whole frame: it is estimated (a median weighted by the inverse
   variance), bounded by what is known of it, and left out of the residual.
@@ -188,9 +189,15 @@ def _linear(cells: _Cells, row: float, level: int, k: float) -> _Linear:
     # the variance of a weighted mean is sum(w^2 v) / sum(w)^2; with w = 1 / v that of the slope is this over the spread
     variance = _sums(weight**2 * cells.variance, times, _TAPS**2) / total**2
     slope = _beyond(slope, k * (variance / spread).sqrt())
+    slope = slope * (1 - _blotch_variance(cells, times) / spread).clamp(min=0)
     offset = _beyond(offset, k * (variance + _shared(cells, row, times)).sqrt())
     matrix = torch.einsum("bphw,bhwq->bpqhw", slope, direction)
     return _Linear(level, matrix.flatten(1, 2), offset - torch.einsum("bpqhw,bqhw->bphw", matrix, centre))
+
+
+def _blotch_variance(cells: _Cells, times: int) -> Tensor:
+    """Mean noise of a window's cells: weaker structure of an estimate may be noise that it and its residual share."""
+    return _sums(cells.variance, times) / _sums(torch.ones_like(cells.variance[:, :1]), times)
 
 
 def _main_direction(
