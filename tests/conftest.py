@@ -16,11 +16,13 @@ settings.register_profile("default", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("default")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread_per_worker() -> None:
-    """Workers of pytest-xdist share the cores; more threads than cores slow PyTorch down tenfold."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        torch.set_num_threads(1)
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of pytest-xdist share the cores: more threads than cores slow PyTorch and NumPy down tenfold.
+
+    Said in the environment, before workers and what they start exist, it holds for the libraries' own threads, too.
+    """
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
