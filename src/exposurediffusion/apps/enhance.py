@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log2
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,18 +72,33 @@ class Enhanced:
         overruled: what was added to the network's estimate at each site, since the light said so (`process.faithful`);
             0 where highlights come from the capture. None: it was not asked for, or faithfulness is off.
         spread: standard deviation of several samples; None: there was but one.
+        row_offsets, column_offsets: what was taken from each row and column of the capture, DN, (rows) and (columns);
+            None: nothing, or masked columns told it before.
     """
 
     frame: RawFrame
     overruled: np.ndarray | None = None
     spread: np.ndarray | None = None
+    row_offsets: np.ndarray | None = None
+    column_offsets: np.ndarray | None = None
+
+
+class _Exposed(NamedTuple):
+    """Estimate and spread at reference brightness, (1, c, h, w); offsets of rows and columns that were found, DN."""
+
+    estimate: Tensor
+    spread: Tensor | None
+    rows: np.ndarray | None
+    columns: np.ndarray | None
 
 
 def run_plan(model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None) -> Enhanced:
     """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
     with torch.inference_mode():
         network = _network(decided.frame, model)
-        estimate, spread, decided = _exposed(network, decided, tick)
+        estimate, spread, rows, columns = _exposed(network, decided, tick)
+        if rows is not None or columns is not None:
+            decided = replace(decided, frame=without_lines(decided.frame, rows, columns))
         frame, overruled = decided.frame, None
         if decided.faithful:
             before, estimate = estimate, _faithful(estimate, amplified(frame, decided.ratio), decided.ratio, decided)
@@ -103,16 +118,12 @@ def run_plan(model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], No
     brightened = log2(decided.ratio) if decided.exposure == "capture" else 0.0
     exposure = frame.metadata.baseline_exposure + brightened
     result = frame.with_planes(estimate[0], baseline_exposure=exposure)
-    return Enhanced(result, **{name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()})
+    shown = {name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()}
+    return Enhanced(result, **shown, row_offsets=rows, column_offsets=columns)
 
 
-def _exposed(
-    network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]
-) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"] | None, EnhancePlan]:
-    """The estimate at reference brightness, in [0, 1], of one exposure, or the mean of several and their spread.
-
-    Also the plan with the frame that was exposed: the offsets of its rows and columns are out.
-    """
+def _exposed(network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
+    """The estimate in [0, 1] of one exposure, or the mean of several and their spread; rows and columns levelled."""
     ticks = [tick]
 
     def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
@@ -125,10 +136,8 @@ def _exposed(
 
     frame, noise = decided.frame, decided.noise
     levelled = level_lines(first, amplified(frame, decided.ratio), frame.sensor.cfa, frame.shape, noise, decided.ratio)
-    if levelled.rows is not None or levelled.columns is not None:
-        unit = frame.sensor.saturation / decided.ratio
-        lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
-        decided = replace(decided, frame=without_lines(frame, *lines))
+    unit = frame.sensor.saturation / decided.ratio
+    lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
     capture = _limited(levelled.capture, decided)
     beginning = first(levelled.capture) if levelled.estimate is None else levelled.estimate
     denoise = SharedBeginning(tiled(capture), beginning)
@@ -140,8 +149,8 @@ def _exposed(
         return deque(steps, maxlen=1).pop().estimate.clamp(0, 1)
 
     if decided.samples == 1:
-        return estimate(decided.seed), None, decided
-    return *mean_and_spread(estimate(decided.seed + n) for n in range(decided.samples)), decided
+        return _Exposed(estimate(decided.seed), None, *lines)
+    return _Exposed(*mean_and_spread(estimate(decided.seed + n) for n in range(decided.samples)), *lines)
 
 
 def _limited(capture: Tensor, decided: EnhancePlan) -> Tensor:

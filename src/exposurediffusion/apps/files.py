@@ -178,6 +178,10 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
         write_dng(job.target, result.frame)
     else:
         render(result.frame).save(job.target)
+    offsets = {"rows": result.row_offsets, "columns": result.column_offsets}
+    lines = {name: round(float(values.std()), 2) for name, values in offsets.items() if values is not None}
+    for name, deviation in lines.items():
+        note(f"{job.source.name}: offsets of {name} taken out, {deviation:g} DN in standard deviation")
     seconds = perf_counter() - started
     many = f" {decided.samples} samples," if decided.samples > 1 else ""
     summary.add(
@@ -192,6 +196,7 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
         read_noise=float(decided.noise.read_variance) ** 0.5,
         noise_source=decided.noise.source,
         black_level=list(decided.frame.sensor.black_level),
+        offsets_taken_out=lines,
         mended={"found": decided.found, "listed": decided.listed},
         seconds=round(seconds, 2),
         **({"samples": decided.samples} if decided.samples > 1 else {}),
