@@ -93,7 +93,7 @@ def enhance(
             float, 1 = white of the output).
         device: where the network runs.
         precision: of the network; auto: bf16 where the device is good at it.
-        tile: side of a tile in packed pixels; auto: by memory. It does not change the result.
+        tile: side of a tile in packed pixels; auto: by memory. It changes the result by rounding alone.
         seed: of sampled increments.
         samples: how many sampled exposures to average (the network runs 1 + samples x steps times); from 2 on their
             spread, the standard deviation at each site, is written beside the output as NAME-spread.tif (32-bit float,
