@@ -11,7 +11,7 @@ import pytest
 from exposurediffusion.data.develop import XYZ_FROM_SRGB
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.tiff import RATIONAL, SHORT, SRATIONAL, entry
-from exposurediffusion.data.white import white_balance
+from exposurediffusion.data.white import NO_WHITE, white_balance
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from tests.data.test_dng import MATRIX
@@ -83,6 +83,12 @@ def test_daylight_and_numbers() -> None:
     )
     for choice in ("2,1,1.6", (4.0, 2.0, 3.2)):
         assert white_balance(frame, choice).metadata.as_shot_neutral == pytest.approx((0.5, 1, 0.625))
+
+
+def test_a_white_balance_that_was_chosen_is_not_missed() -> None:
+    frame = replace(grey_frame((0.4, 1, 0.7)), notes=(NO_WHITE, "another"))
+    assert white_balance(frame, "shot").notes == (NO_WHITE, "another")
+    assert white_balance(frame, "2,1,1.6").notes == ("another",)
 
 
 @pytest.mark.parametrize("choice", ["sunny", "1,2", "1,0,2", "1,nan,2", (1.0, -1.0, 1.0), ""])

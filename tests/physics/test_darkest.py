@@ -84,3 +84,10 @@ def test_a_level_far_too_high_is_said() -> None:
     (note,) = result.notes
     assert "--black 512 " in note
     assert with_true_black(frame(RAMP, -3.0)).notes == ()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 300), (8, 8), (300, 3)])
+def test_a_frame_without_a_whole_block_proves_nothing(shape: tuple[int, int]) -> None:
+    small = RawFrame(np.full(shape, 400, np.uint16), Sensor.uniform(CFA("RGGB"), BLACK, WHITE))
+    assert not lower_bounds(small).any()
+    assert not is_too_quiet(small)

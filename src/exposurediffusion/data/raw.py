@@ -24,6 +24,7 @@ from exposurediffusion.data.metadata import metadata_of, white_level
 from exposurediffusion.data.opcodes import listed_defects, opcode_notes
 from exposurediffusion.data.quad import is_quad_bayer
 from exposurediffusion.data.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags
+from exposurediffusion.data.white import NO_WHITE
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
@@ -36,9 +37,6 @@ RAW_EXTENSIONS = frozenset(
 
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
 _MOST_HOLES = 0.05  # part of a float image that may be no number: more is no photograph
-_NO_WHITE = (
-    "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
-)
 _BINNED = "give a file that the camera binned or remosaiced (its lower resolution)"
 _stderr_lock = threading.Lock()
 
@@ -179,7 +177,7 @@ def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | Non
     if cfa.is_bayer and is_quad_bayer(mosaic):
         raise RawError(name, "a quad-Bayer mosaic (2x2 sites of each colour) that is labelled as Bayer", _BINNED)
     metadata = metadata_of(name, raw, tags)
-    notes = ((_NO_WHITE,) if metadata.as_shot_neutral is None else ()) + opcode_notes(tags, mosaic.shape)
+    notes = ((NO_WHITE,) if metadata.as_shot_neutral is None else ()) + opcode_notes(tags, mosaic.shape)
     listed = listed_defects(tags, whole, (top, left), mosaic.shape)
     defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
     known = None if listed is None and not holes.any() else np.unique(defects, axis=0)

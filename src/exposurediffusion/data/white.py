@@ -10,6 +10,8 @@ import numpy as np
 from exposurediffusion.data.develop import camera_rgb, cropped, neutral
 from exposurediffusion.physics.sensor import RawFrame
 
+NO_WHITE = "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
+"""The note of a frame for which nobody has chosen a white balance."""
 _BLOCK = 16  # cells along a side that are averaged: noise must not choose the colour
 _CLIPPED = 0.8  # of white: a block this bright may hold clipped sites, whose colour is not the light's
 _OUTER = 0.05  # darkest and brightest part of the blocks that is left out
@@ -36,7 +38,8 @@ def white_balance(frame: RawFrame, choice: str | Sequence[float]) -> RawFrame:
     else:
         found = 1 / multipliers(choice)
     red, green, blue = (float(v) for v in found)
-    return replace(frame, metadata=replace(frame.metadata, as_shot_neutral=(red / green, 1.0, blue / green)))
+    metadata = replace(frame.metadata, as_shot_neutral=(red / green, 1.0, blue / green))
+    return replace(frame, metadata=metadata, notes=tuple(text for text in frame.notes if text != NO_WHITE))
 
 
 def multipliers(choice: str | Sequence[float]) -> np.ndarray:

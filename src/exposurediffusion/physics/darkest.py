@@ -62,7 +62,7 @@ def block_means(plane: np.ndarray, black: float, side: int) -> np.ndarray:
         side: of the blocks, samples.
     """
     down, across = (n // side for n in plane.shape)
-    strips = plane[: down * side, : across * side].reshape(down, side, -1)
+    strips = plane[: down * side, : across * side].reshape(down, side, across * side)
     means = strips.mean(axis=1).reshape(down, across, side).mean(axis=2)
     lowest = strips.min(axis=1).reshape(down, across, side).min(axis=2)
     highest = strips.max(axis=1).reshape(down, across, side).max(axis=2)
