@@ -25,7 +25,7 @@ _LEARN = 100_000  # windows to learn from, about
 _LEAST, _MOST, _JUDGES = 12, 36, 10  # measured components: fewest, most; those after them judge texture
 _PRIOR, _SMOOTH = 1000.0, 0.97  # windows' worth of a smooth scene's covariance; its correlation of neighbouring sites
 _BINS, _BIN_GROUPS, _FEWEST = 40, 40, 8  # bins of equal width in sqrt(mean); groups of a bin, and fewest that count
-_CLIPPED = 0.01  # share of sites around one, from which on sites at 0 DN are clipped noise and no stray values
+_STRAY = 1  # sites at 0 DN that a window may hold, as tails of the noise leave them; more are clipped noise
 _FLATTEST = 0.1  # quantile (1.2816 normal deviations) of the energies that the search for flat groups starts from
 
 
@@ -50,7 +50,7 @@ class _Groups:
     Attributes:
         windows: components of each window, (blocks, down, across, 4, components).
         colours: mean of each colour in each group, DN, (blocks, down, across, colours).
-        clipped: groups that hold a clipped site, (blocks, down, across).
+        clipped: groups that hold clipped noise, (blocks, down, across).
         fold: 0 or 1, (blocks).
         learnt: components of the windows to learn from, (windows, components); their means, DN, and their folds.
     """
@@ -151,9 +151,10 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
         return None
     signal, raw, fold = blocks[0] - np.float32(offset), *blocks[1:]
     bright = raw >= frame.sensor.white_level - 0.03 * frame.sensor.saturation
-    dark = F.avg_pool2d(torch.as_tensor(raw <= 0, dtype=torch.float32), 2 * _SIDE + 1, 1, _SIDE).numpy() > _CLIPPED
-    clipped = bright | (raw <= 0) & dark
     step, fine = _STEP[frame.sensor.cfa.period]
+
+    def clipped(step: int) -> np.ndarray:
+        return _windows(bright, step).max(-1) | (_windows(raw <= 0, step).sum(-1) > _STRAY)
 
     def grouped(values: np.ndarray) -> np.ndarray:
         down, across = values.shape[1] // 2, values.shape[2] // 2
@@ -165,11 +166,11 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
     total = np.prod([(n - _SIDE) // fine + 1 for n in signal.shape[1:]]) * len(signal)
     fine *= max(1, int((total / _LEARN) ** 0.5))
     learnt = _windows(signal, fine)
-    good = ~_windows(clipped, fine).max(-1)
+    good = ~clipped(fine)
     return _Groups(
         windows=grouped(measured @ basis),
         colours=grouped(measured @ share).mean(3),
-        clipped=grouped(_windows(clipped, step).max(-1)).max((3, 4)),
+        clipped=grouped(clipped(step)).max((3, 4)),
         fold=fold,
         learnt=learnt[good] @ basis,
         learnt_mean=learnt[good].mean(-1),
