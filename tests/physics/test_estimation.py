@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from exposurediffusion.physics import noise_curve
 from exposurediffusion.physics.estimation import FULL_WELL, black_offset, estimate_noise, noise_of
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
 from exposurediffusion.physics.profile import load_profile
@@ -119,6 +120,16 @@ def test_constant_frame_gets_the_safe_minimum_and_says_so(value: int) -> None:
 def test_frame_smaller_than_a_patch_is_answered() -> None:
     found = estimate_noise(RawFrame(np.full((8, 8), 600, np.uint16), Sensor.uniform(CFA("RGGB"), BLACK, 16095)))
     assert "no noise found" in found.source
+
+
+def test_noise_whose_tails_reach_zero_is_measured_and_twin_that_leaves_out_any_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame, mean = _frame(28.0, 185.0, 0.0005)  # black 512: one of 350 sites is 0
+    found = estimate_noise(frame)
+    assert _total(float(found.gain), float(found.read), mean) == pytest.approx(_total(28.0, 185.0, mean), rel=0.05)
+    monkeypatch.setattr(noise_curve, "_STRAY", 0)
+    assert float(estimate_noise(frame).read) < 1
 
 
 def test_eight_bit_frame() -> None:

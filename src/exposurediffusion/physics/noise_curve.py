@@ -25,6 +25,7 @@ _LEARN = 100_000  # windows to learn from, about
 _LEAST, _MOST, _JUDGES = 12, 36, 10  # measured components: fewest, most; those after them judge texture
 _PRIOR, _SMOOTH = 1000.0, 0.97  # windows' worth of a smooth scene's covariance; its correlation of neighbouring sites
 _BINS, _BIN_GROUPS, _FEWEST = 40, 40, 8  # bins of equal width in sqrt(mean); groups of a bin, and fewest that count
+_STRAY = 1  # sites at 0 DN that a window may hold, as tails of the noise leave them; more are clipped noise
 _FLATTEST = 0.1  # quantile (1.2816 normal deviations) of the energies that the search for flat groups starts from
 
 
@@ -49,7 +50,7 @@ class _Groups:
     Attributes:
         windows: components of each window, (blocks, down, across, 4, components).
         colours: mean of each colour in each group, DN, (blocks, down, across, colours).
-        clipped: groups that hold a clipped site, (blocks, down, across).
+        clipped: groups that hold clipped noise, (blocks, down, across).
         fold: 0 or 1, (blocks).
         learnt: components of the windows to learn from, (windows, components); their means, DN, and their folds.
     """
@@ -87,13 +88,13 @@ def noise_curve(
     y, x = np.divmod(np.arange(_SIDE**2), _SIDE)
     smooth = basis.T @ _SMOOTH ** np.hypot(y[:, None] - y, x[:, None] - x) @ basis
     filters = [np.linalg.eigh(smooth)[1]] * 2
-    curve = _measure(groups, colours, basis, filters, _LEAST, floor)
+    curve = _measure(groups, colours, basis, filters, _LEAST, (0.0, floor**0.5), floor)
     for _ in range(2):
         gain, read = fit(curve)
         if (groups.fold == 1).any():
             filters = [_learn(groups, fold, gain, read, smooth) for fold in (0, 1)]
         count = _equal_components(groups, filters, gain, read)
-        curve = _measure(groups, colours, basis, filters, count, floor)
+        curve = _measure(groups, colours, basis, filters, count, (gain, read), floor)
     return curve
 
 
@@ -149,8 +150,11 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
     if blocks is None:
         return None
     signal, raw, fold = blocks[0] - np.float32(offset), *blocks[1:]
-    clipped = (raw <= 0) | (raw >= frame.sensor.white_level - 0.03 * frame.sensor.saturation)
+    bright = raw >= frame.sensor.white_level - 0.03 * frame.sensor.saturation
     step, fine = _STEP[frame.sensor.cfa.period]
+
+    def clipped(step: int) -> np.ndarray:
+        return _windows(bright, step).max(-1) | (_windows(raw <= 0, step).sum(-1) > _STRAY)
 
     def grouped(values: np.ndarray) -> np.ndarray:
         down, across = values.shape[1] // 2, values.shape[2] // 2
@@ -162,11 +166,11 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
     total = np.prod([(n - _SIDE) // fine + 1 for n in signal.shape[1:]]) * len(signal)
     fine *= max(1, int((total / _LEARN) ** 0.5))
     learnt = _windows(signal, fine)
-    good = ~_windows(clipped, fine).max(-1)
+    good = ~clipped(fine)
     return _Groups(
         windows=grouped(measured @ basis),
         colours=grouped(measured @ share).mean(3),
-        clipped=grouped(_windows(clipped, step).max(-1)).max((3, 4)),
+        clipped=grouped(clipped(step)).max((3, 4)),
         fold=fold,
         learnt=learnt[good] @ basis,
         learnt_mean=learnt[good].mean(-1),
@@ -214,9 +218,18 @@ def _equal_components(groups: _Groups, filters: list[np.ndarray], gain: float, r
 
 
 def _measure(
-    groups: _Groups, colours: np.ndarray, basis: np.ndarray, filters: list[np.ndarray], count: int, floor: float
+    groups: _Groups,
+    colours: np.ndarray,
+    basis: np.ndarray,
+    filters: list[np.ndarray],
+    count: int,
+    model: tuple[float, float],
+    floor: float,
 ) -> NoiseCurve:
-    """The curve that the `count` smallest components give, those after them telling where texture is."""
+    """The curve that the `count` smallest components give, those after them telling where texture is.
+
+    Groups of a bin are compared relative to what `model` (gain, read deviation) expects at their means.
+    """
     energies = _energies(groups, filters)
     variance, judge = energies[..., :count].mean(-1), energies[..., count : count + _JUDGES].mean(-1)
     mean = np.empty_like(variance)
@@ -228,7 +241,9 @@ def _measure(
     if min(mean.shape[1:]) >= 3 and good.any():  # so that the noise of the means does not flatten the curve
         noise = max(float(np.quantile(variance[good], 0.2)), floor) / (4 * _SIDE**2)
         mean = _steadied(mean, noise)
-    return _binned(mean.ravel(), variance.ravel(), judge.ravel(), groups.clipped.ravel(), 4 * count, floor)
+    expected = model[0] * mean.clip(0) + model[1] ** 2
+    flat = (x.ravel() for x in (mean, variance / expected, judge / expected, expected, groups.clipped))
+    return _binned(*flat, 4 * count, floor)
 
 
 def _steadied(mean: np.ndarray, noise: float) -> np.ndarray:
@@ -240,11 +255,17 @@ def _steadied(mean: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _binned(
-    mean: np.ndarray, variance: np.ndarray, judge: np.ndarray, clipped: np.ndarray, freedom: int, floor: float
+    mean: np.ndarray,
+    variance: np.ndarray,
+    judge: np.ndarray,
+    expected: np.ndarray,
+    clipped: np.ndarray,
+    freedom: int,
+    floor: float,
 ) -> NoiseCurve:
-    """Bin the groups by their mean and tell the noise of each bin."""
+    """Bin the groups by their mean and tell the noise of each bin; `variance` and `judge` in units of `expected`."""
     order = np.argsort(mean, kind="stable")
-    mean, variance, judge, clipped = (x[order] for x in (mean, variance, judge, clipped))
+    mean, variance, judge, expected, clipped = (x[order] for x in (mean, variance, judge, expected, clipped))
     step = max(float(mean[int(0.999 * len(mean))]), 0.0) ** 0.5 / _BINS
     least = max(_BIN_GROUPS, len(mean) // 100)
     points: list[tuple[float, float, float, float]] = []
@@ -258,6 +279,7 @@ def _binned(
         if good.sum() < _FEWEST or good.mean() < 0.8:  # too few; the noise itself is clipped
             continue
         flat, value, error, chance = _flat_noise(variance[part][good], judge[part][good], freedom)
+        value *= float(expected[part][good][flat].mean())
         points.append((max(float(mean[part][good][flat].mean()), 0.0), max(value, floor), error, chance))
     return NoiseCurve(*np.array(points).reshape(-1, 4).T)
 
