@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from exposurediffusion.physics.mending import kernel, law, mend
-from exposurediffusion.physics.neighbourhood import DOWN, FAR, REACH, RIGHT, black_at, kinds_of
+from exposurediffusion.physics.neighbourhood import DOWN, FAR, REACH, RIGHT, black_at, colours_around, kinds_of, windows_at
 from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -22,9 +22,9 @@ _PASSES = 4  # the first of a cluster is found in the first pass, what it hid in
 _CHANCE = 1.5  # deviations of the noise that the largest error of a few sites has by chance
 _TEXTURE = 0.6  # of the third largest error of the 48 sites around counts as that of an adjacent site
 _BRIGHT = 20.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
-_PAIR = 1.5  # times as far must one of two stand out of the others
+_PAIR = 5.0  # times as far as the others must each of two stand out
 _SHADE = 0.5  # of its light, at least, has a dark site lost
-_MANY = 10, 3e-5  # plain defects, and their share of all sites: with more, doubtful ones are defects too
+_MANY = 10, 1e-4  # plain defects, and their share of all sites: with more, doubtful ones are defects too
 _PLAINLY = 10.0  # deviations beyond which it is no chance, even where read noise has heavy tails
 _CELL = 8  # side of the cells in sites; the spread about a site is that of three by three of them
 _TAIL = 6.0  # deviations that a site counts at most in the spread
@@ -40,7 +40,7 @@ class _Bar:
     errors: float
 
 
-_FEW, _MORE = _Bar(4.5, 2.0, 6.0), _Bar(4.0, 1.5, 4.0)  # in a frame of few defects, and of many
+_FEW, _MORE = _Bar(4.5, 2.0, 6.0), _Bar(3.4, 1.5, 4.0)  # in a frame of few defects, and of many
 
 
 def listed_defects(frame: RawFrame) -> np.ndarray:
@@ -70,15 +70,12 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     listed = listed_defects(frame)
     errors = _Errors.of(mend(frame, listed), noise)
     candidates = errors.candidates(_MORE)
-    found = errors.stand_out(candidates, _FEW)
-    plain = (errors.relative[candidates][found] > _PLAINLY).sum()
+    plain = (errors.relative[tuple(errors.stand_out(candidates, _FEW))] > _PLAINLY).sum()
     bar = _MORE if plain > max(_MANY[0], _MANY[1] * listed.size) else _FEW
     for _ in range(_PASSES):
-        places = candidates[0][(found := errors.stand_out(candidates, bar))], candidates[1][found]
-        if not len(places[0]):
-            break
-        listed[places] = True
-        candidates = errors.without(places, bar)
+        found = errors.stand_out(candidates, bar)
+        listed[tuple(found)] = True
+        candidates = np.concatenate([candidates, errors.without(found, bar)], axis=1)
     return listed
 
 
@@ -98,11 +95,10 @@ def defects_of_dark(dark: RawFrame, noise: NoiseParameters) -> np.ndarray:
         raise ValueError(f"not dark ({100 * mean:.0f} % of white on average): take it with the lens cap on")
     errors = _Errors.of(mend(dark, sites), noise)
     candidates = errors.candidates(_FEW)
-    while len(candidates[0]):  # no light, no texture: what stands out is a defect
-        hot = errors.relative[candidates] > _FEW.far
-        places = candidates[0][hot], candidates[1][hot]
-        sites[places] = True
-        candidates = errors.without(places, _FEW)
+    while candidates.size:  # no light, no texture: what stands out is a defect
+        hot = candidates[:, errors.relative[tuple(candidates)] > _FEW.far]
+        sites[tuple(hot)] = True
+        candidates = errors.without(hot, _FEW)
     return np.argwhere(sites)
 
 
@@ -152,28 +148,30 @@ class _Errors:
                 whole[place] = F.pixel_shuffle(part, period)[0, 0, : place.stop - top, :columns].numpy()
         return cls(relative, deviation, frame, _influence(frame, kernels))
 
-    def candidates(self, bar: _Bar) -> tuple[np.ndarray, np.ndarray]:
-        """Sites that stand out more than all adjacent ones."""
+    def candidates(self, bar: _Bar) -> np.ndarray:
+        """Sites that stand out, and more than all adjacent ones unless plainly: rows and columns, (2, n)."""
         far = torch.from_numpy(self.relative).abs()
         largest = F.max_pool2d(far[None, None], 3, 1, 1)[0, 0]
-        return np.nonzero(((far > bar.far) & (far == largest)).numpy())
+        return torch.nonzero((far > bar.far) & ((far == largest) | (far > _BRIGHT))).T.numpy()
 
-    def stand_out(self, places: tuple[np.ndarray, np.ndarray], bar: _Bar) -> np.ndarray:
-        """Which places are defects; bool, (n)."""
-        row, column = places
-        own = self.relative[places]
-        error = own * self.deviation[places]
+    def stand_out(self, places: np.ndarray, bar: _Bar) -> np.ndarray:
+        """Which of some places are defects: rows and columns, (2, m)."""
+        spread = np.maximum(self._spread()[tuple(places // _CELL)], 1)
+        far = np.abs(self.relative[tuple(places)]) > bar.far * spread**bar.spread
+        row, column = places = places[:, far]
+        own = self.relative[row, column]
+        error = own * self.deviation[row, column]
         down, across, inside = self._around(row, column)
         around = self.relative[down, across] + self._shares(row, column) * error[:, None] / self.deviation[down, across]
         around = np.where(inside & (FAR > 0), np.abs(around), 0)
         third = _TEXTURE * np.partition(around, -3, axis=1)[:, -3]
-        adjacent = np.partition(around[:, FAR == 1], (-2, -1), axis=1)
-        one, two = (_beyond_chance(np.maximum(adjacent[:, place], third)) for place in (-1, -2))
-        spread = np.maximum(self._spread()[row // _CELL, column // _CELL], 1)
-        far = np.abs(own) / spread**bar.spread
-        alone = (np.abs(own) > bar.errors * one) | ((far > _BRIGHT) & (np.abs(own) > _PAIR * bar.errors * two))
-        light = self.frame.mosaic[places] - black_at(self.frame, row, column)
-        return alone & (far > bar.far) & ((own > 0) | (light < _SHADE * (light - error)))
+        errors = np.maximum(around[:, FAR == 1].max(axis=1, initial=0), third)
+        alone = np.abs(own) > bar.errors * np.sqrt(np.maximum(errors**2 - _CHANCE**2, 0))
+        light = self.frame.mosaic[row, column] - black_at(self.frame, row, column)
+        dark = (own < 0) & (light < _SHADE * (light - error))
+        paired = np.nonzero(~alone & ((own > _BRIGHT * spread[far] ** 2) | dark))[0]
+        alone[paired] = self._one_of_two(row[paired], column[paired])
+        return places[:, alone & ((own > 0) | dark)]
 
     def _spread(self) -> np.ndarray:
         """Root mean square of the errors about each cell, deviations."""
@@ -181,17 +179,37 @@ class _Errors:
         cells = F.avg_pool2d(squares, _CELL, ceil_mode=True)
         return F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)[0, 0].sqrt().numpy()
 
-    def without(self, places: tuple[np.ndarray, np.ndarray], bar: _Bar) -> tuple[np.ndarray, np.ndarray]:
-        """Take places to be what is foretold of them, in place; those around them that stand out now."""
+    def _one_of_two(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Whether at most one adjacent site has a share of what a place is off the median of its colour; bool, (n)."""
+        cfa, alone = self.frame.sensor.cfa, np.zeros(len(row), bool)
+        kinds, unknown = kinds_of(cfa, row, column), np.zeros(self.frame.shape, bool)
+        for kind in np.unique(kinds):
+            colours, of_kind = colours_around(cfa, int(kind)), np.nonzero(kinds == kind)[0]
+            windows = windows_at(self.frame, unknown, row[of_kind], column[of_kind])
+            for letter in "RGB":
+                same = colours == letter
+                windows[:, same] -= np.nanmedian(windows[:, same & (FAR > 0)], axis=1, keepdims=True)
+            windows = np.nan_to_num(np.abs(windows))
+            second = np.partition(windows[:, FAR == 1], -2, axis=1)[:, -2]
+            alone[of_kind] = windows[:, FAR == 0][:, 0] > _PAIR * second
+        return alone
+
+    def _spread(self) -> np.ndarray:
+        """Root mean square of the errors about each cell, deviations."""
+        squares = torch.from_numpy(self.relative).clamp(-_TAIL, _TAIL).square_()[None, None]
+        cells = F.avg_pool2d(squares, _CELL, ceil_mode=True)
+        return F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)[0, 0].sqrt().numpy()
+
+    def without(self, places: np.ndarray, bar: _Bar) -> np.ndarray:
+        """Take places to be what is foretold of them, in place; those around them that stand out now, (2, n)."""
         row, column = places
-        error = self.relative[places] * self.deviation[places]
+        error = self.relative[row, column] * self.deviation[row, column]
         down, across, inside = self._around(row, column)
         change = self._shares(row, column) * error[:, None] / self.deviation[down, across]
         np.add.at(self.relative, (down[inside], across[inside]), change[inside])
-        self.relative[places] = 0
-        near = np.unique(down[inside] * self.relative.shape[1] + across[inside])
-        near = near[np.abs(self.relative.reshape(-1)[near]) > bar.far]
-        return np.divmod(near, self.relative.shape[1])
+        self.relative[row, column] = 0
+        far = inside & (np.abs(self.relative[down, across]) > bar.far)
+        return np.unique(np.stack([down[far], across[far]]), axis=1)
 
     def _around(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         down, across = row[:, None] + DOWN, column[:, None] + RIGHT
@@ -201,10 +219,6 @@ class _Errors:
 
     def _shares(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         return self.influence[kinds_of(self.frame.sensor.cfa, row, column)]
-
-
-def _beyond_chance(errors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(errors**2 - _CHANCE**2, 0))
 
 
 def _influence(frame: RawFrame, kernels: np.ndarray) -> np.ndarray:
