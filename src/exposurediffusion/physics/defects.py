@@ -21,8 +21,8 @@ _BAND = 1 << 20  # sites of a band, worked on at a time
 _PASSES = 4  # the first of a cluster is found in the first pass, what it hid in the next ones
 _CHANCE = 1.5  # deviations of the noise that the largest error of a few sites has by chance
 _TEXTURE = 0.6  # of the third largest error of the 48 sites around counts as that of an adjacent site
-_BRIGHT = 20.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
-_PAIR = 5.0  # times as far as the others must each of two stand out
+_BRIGHT = 50.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
+_PAIR = 10.0  # times as far as the others must each of two stand out
 _SHADE = 0.5  # of its light, at least, has a dark site lost
 _MANY = 10, 1e-4  # plain defects, and their share of all sites: with more, doubtful ones are defects too
 _PLAINLY = 10.0  # deviations beyond which it is no chance, even where read noise has heavy tails
@@ -40,7 +40,7 @@ class _Bar:
     errors: float
 
 
-_FEW, _MORE = _Bar(4.5, 2.0, 6.0), _Bar(3.4, 1.5, 4.0)  # in a frame of few defects, and of many
+_FEW, _MORE = _Bar(4.5, 3.0, 10.0), _Bar(3.4, 1.5, 4.0)  # in a frame of few defects, and of many
 
 
 def listed_defects(frame: RawFrame) -> np.ndarray:
@@ -75,7 +75,9 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     for _ in range(_PASSES):
         found = errors.stand_out(candidates, bar)
         listed[tuple(found)] = True
-        candidates = np.concatenate([candidates, errors.without(found, bar)], axis=1)
+        near = errors.without(found, bar)
+        every = [np.ravel_multi_index(tuple(places), listed.shape) for places in (candidates, near)]
+        candidates = np.stack(np.unravel_index(np.union1d(*every), listed.shape))
     return listed
 
 
@@ -193,12 +195,6 @@ class _Errors:
             second = np.partition(windows[:, FAR == 1], -2, axis=1)[:, -2]
             alone[of_kind] = windows[:, FAR == 0][:, 0] > _PAIR * second
         return alone
-
-    def _spread(self) -> np.ndarray:
-        """Root mean square of the errors about each cell, deviations."""
-        squares = torch.from_numpy(self.relative).clamp(-_TAIL, _TAIL).square_()[None, None]
-        cells = F.avg_pool2d(squares, _CELL, ceil_mode=True)
-        return F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)[0, 0].sqrt().numpy()
 
     def without(self, places: np.ndarray, bar: _Bar) -> np.ndarray:
         """Take places to be what is foretold of them, in place; those around them that stand out now, (2, n)."""
