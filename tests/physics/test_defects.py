@@ -77,7 +77,7 @@ def test_hot_sites_are_mended(cfa: CFA) -> None:
     frame, sites = _hot(_frame(light, cfa), 0.004, 1500)
     mended = mend(frame, find_defects(frame, NOISE))
     assert _within(frame, light, sites) < 0.1  # the twin: nothing mended
-    assert _within(mended, light, sites) >= 0.94  # of 120 sites: some hardly stand out
+    assert _within(mended, light, sites) >= 0.95  # of 120 sites: some hardly stand out
     assert mended.mosaic.dtype == np.uint16
     assert mended.sensor == frame.sensor
 
@@ -86,7 +86,7 @@ def test_nearly_all_of_many_hot_sites_are_within_the_noise() -> None:
     light = _light(CFA("RGGB"), (768, 1024))
     frame, sites = _hot(_frame(light, CFA("RGGB")), 0.001, 1500)
     found = find_defects(frame, NOISE)
-    assert _within(mend(frame, found), light, sites) >= 0.98
+    assert _within(mend(frame, found), light, sites) >= 0.985
     assert (found & ~sites).mean() < 5e-4  # chance, where the noise is all that is lost
 
 
@@ -131,16 +131,16 @@ def test_stars_keep_their_flux(cfa: CFA, snr: float, fwhm: float) -> None:
 
 
 def test_twin_without_the_look_at_adjacent_sites_eats_stars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defects, "_FEW", replace(defects._FEW, spread=0.0, errors=0.0))
+    monkeypatch.setattr(defects, "_LIGHT", 1e6)
     assert _kept(CFA("RGGB"), 40, 1.6) < 0.95
 
 
 def _highlights() -> tuple[RawFrame, np.ndarray]:
-    """Texture nearly as fine as the sites: random glints of two to four sites on dark ground."""
+    """Texture as fine as the sites: random glints of one to three sites on dark ground."""
     draw = np.random.default_rng(5)
     light = np.full((402, 402), 10.0)
-    for row, column, kind in zip(*draw.integers(0, 400, (2, 6000)), draw.integers(0, 3, 6000), strict=True):
-        light[row : row + (1, 2, 2)[kind], column : column + (2, 1, 2)[kind]] += draw.exponential(100)
+    for row, column, kind in zip(*draw.integers(0, 400, (2, 6000)), draw.integers(0, 4, 6000), strict=True):
+        light[row : row + (1, 1, 2, 2)[kind], column : column + (1, 2, 1, 2)[kind]] += draw.exponential(100)
     return _frame(light, CFA("RGGB")), light
 
 
@@ -153,9 +153,8 @@ def test_the_finest_texture_is_left_alone() -> None:
     assert found.mean() < 3e-4
 
 
-def test_twin_that_trusts_any_surroundings_eats_texture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defects, "_FEW", replace(defects._FEW, spread=0.0, errors=0.0))
-    monkeypatch.setattr(defects, "_MORE", replace(defects._MORE, spread=0.0, errors=0.0))
+def test_twin_without_company_eats_texture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defects, "_company", lambda *_: np.zeros((2, 100, 100)))
     assert find_defects(_highlights()[0], NOISE).mean() > 1e-3
 
 

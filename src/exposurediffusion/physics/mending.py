@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.neighbourhood import FAR, black_at, colours_around, kinds_of, windows_at
 from exposurediffusion.physics.sensor import RawFrame
 
 _SAMPLES = 1 << 13  # sites of each kind that a law is fitted to; places predicted at a time
 _RIDGE = 1e-3  # of the mean square difference: where there is nothing to learn, the law is the mean of the colour
-_FLAT = 1e-3  # DN squared: windows of less contrast than this say nothing
 
 
 def mend(frame: RawFrame, sites: np.ndarray) -> RawFrame:
@@ -33,15 +31,15 @@ def mend(frame: RawFrame, sites: np.ndarray) -> RawFrame:
     if not len(row):
         return frame
     kinds, unknown = kinds_of(frame.sensor.cfa, row, column), sites.copy()
-    laws = {int(kind): law(frame, sites, int(kind)) for kind in np.unique(kinds)}
+    laws = {int(kind): _law(frame, sites, int(kind)) for kind in np.unique(kinds)}
     whole = np.issubdtype(frame.mosaic.dtype, np.integer)
     mended = replace(frame, mosaic=frame.mosaic.copy())
     while len(row):
         values = np.full(len(row), np.nan, np.float32)
-        for kind, weights in laws.items():
+        for kind, law in laws.items():
             of_kind = np.nonzero(kinds == kind)[0]
             for part in np.split(of_kind, range(_SAMPLES, len(of_kind), _SAMPLES)):
-                values[part] = _foretold(windows_at(mended, unknown, row[part], column[part]), frame, kind, weights)
+                values[part] = _foretold(windows_at(mended, unknown, row[part], column[part]), frame, kind, law)
         known = np.isfinite(values)
         if not known.any():  # no site of these colours is left within reach: no light is the best guess
             values, known = np.zeros_like(values), ~known
@@ -54,11 +52,8 @@ def mend(frame: RawFrame, sites: np.ndarray) -> RawFrame:
     return mended
 
 
-def law(frame: RawFrame, unknown: np.ndarray, kind: int) -> np.ndarray:
-    """Weights of the differences (49), by ridge regression over evenly spread sites of one kind.
-
-    Every window counts by its direction alone, not by its contrast: one with a hot site counts as much as any other.
-    """
+def _law(frame: RawFrame, unknown: np.ndarray, kind: int) -> np.ndarray:
+    """Weights of the differences (49), by ridge regression over evenly spread sites of one kind."""
     period = frame.sensor.cfa.period
     first = divmod(kind, period)
     down, across = (-(-(size - start) // period) for size, start in zip(frame.shape, first, strict=True))
@@ -68,32 +63,18 @@ def law(frame: RawFrame, unknown: np.ndarray, kind: int) -> np.ndarray:
     mean, differences = _differences(windows, colours_around(frame.sensor.cfa, kind))
     target = windows[:, FAR == 0][:, 0] - mean
     usable = np.isfinite(target)
-    differences, target = differences[usable], target[usable].astype(np.float32)
-    contrast = np.sqrt((differences**2).mean(axis=1) + target**2 / 4 + _FLAT)
-    differences, target = differences / contrast[:, None], target / contrast
-    moments = (differences.T @ differences).astype(float)
+    differences, target = differences[usable].astype(float), target[usable].astype(float)
+    moments = differences.T @ differences
     ridge = _RIDGE * np.trace(moments) / len(moments) + np.finfo(float).tiny
     return np.linalg.solve(moments + ridge * np.eye(len(moments)), differences.T @ target)
 
 
-def kernel(cfa: CFA, kind: int, weights: np.ndarray) -> np.ndarray:
-    """The law of one kind as weights of the light itself: DN above black of each site of the window, (49); sum 1."""
-    colours = colours_around(cfa, kind)
-    kernel = weights.copy()
-    for letter in "RGB":
-        same = (colours == letter) & (FAR > 0)
-        kernel[same] -= weights[same].mean()
-        if letter == cfa.pattern()[kind]:
-            kernel[same] += 1 / same.sum()
-    return kernel
-
-
-def _foretold(windows: np.ndarray, frame: RawFrame, kind: int, weights: np.ndarray) -> np.ndarray:
+def _foretold(windows: np.ndarray, frame: RawFrame, kind: int, law: np.ndarray) -> np.ndarray:
     """DN above black at the centre of windows around sites of one kind, (n); NaN where none of its colour is known."""
     colours = colours_around(frame.sensor.cfa, kind)
     mean, differences = _differences(windows, colours)
     same = windows[:, (colours == frame.sensor.cfa.pattern()[kind]) & (FAR > 0)]
-    return (mean + differences @ weights).clip(np.fmin.reduce(same, axis=1), np.fmax.reduce(same, axis=1))
+    return (mean + differences @ law).clip(np.fmin.reduce(same, axis=1), np.fmax.reduce(same, axis=1))
 
 
 def _differences(windows: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,8 @@ was (soft thresholding of the residual is the projection onto the interval).
   edge. The regression is weighted by the inverse variance, its slope and its mean are thresholded one by one; only
   contrasts above the noise of a cell of 4x4 pixels count, because blotches that a network leaves are the noise itself.
 - In the finer ones it is the plain mean.
-- The black level error is one number per plane for the whole frame: it is estimated (a median weighted by the inverse
-  variance), bounded by what is known of it, and left out of the residual.
+- The black level error is one number per plane for the whole frame: it is estimated in the darkest windows (a median
+  weighted by the inverse variance), bounded by what is known of it, and left out of the residual.
 - Where the estimate is white and the capture brighter still, nothing is contradicted; there the capture is clipped and
   its mean compared with that of a clipped Gaussian.
 
@@ -35,9 +35,10 @@ from exposurediffusion.physics.profile import NoiseParameters
 
 GUIDED = ((6, 2.0), (4, 2.0))
 """Windows with a linear model: level (cells of 2^level packed pixels) and k, in standard deviations."""
-PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 4.0))
+PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 5.0))
 """Windows with a mean alone. The finer, the more there are, and the larger the deviation that chance explains."""
 BLACK_LEVEL, BLACK_BOUND = 4, 2.0  # windows that tell the black level error; its bound in standard deviations
+_DARKEST = 0.1  # part of the windows, the darkest of a plane, that tell it: in light a network takes it for light
 _TAPS = torch.tensor([0.25, 0.5, 0.25])  # windows overlap: each counts half of its neighbours
 _BAND = 1 << 18  # packed pixels worked on at a time at full size
 _WHITE, _FLAT = 0.999, 1e-5  # an estimate that is white; variance of an estimate without a border, above rounding
@@ -164,10 +165,12 @@ def _beyond(x: Tensor, limit: Tensor) -> Tensor:
 
 
 def _black_error(cells: _Cells, row: float, level: int, bound: float) -> Float[Tensor, "1 c 1 1"]:
-    """The residual that a plane has everywhere: the median over windows, weighted by precision, within +-bound."""
+    """The residual of a plane's darkest windows: their median, weighted by precision, within +-bound."""
     mean, variance = (x[0].flatten(1) for x in _means(cells, row, level))
+    light = _means(replace(cells, residual=cells.estimate), row, level)[0][0].flatten(1)
+    dark = light <= light.quantile(_DARKEST, dim=1, keepdim=True)
     order = mean.argsort(dim=1)
-    share = (1 / variance).gather(1, order).cumsum(1)
+    share = (dark / variance).gather(1, order).cumsum(1)
     middle = torch.searchsorted(share, share[:, -1:] / 2).clamp(max=mean.shape[1] - 1)
     return mean.gather(1, order.gather(1, middle)).clamp(-bound, bound).reshape(1, -1, 1, 1)
 
