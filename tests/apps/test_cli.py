@@ -66,6 +66,7 @@ def test_enhance_writes_each_format(run, dark_dng, tmp_path, suffix):
     assert result["output"] == str(target)
     assert result["exposure"] == ("capture" if suffix == ".dng" else "reference")
     assert "profile SonyA7S2" in result["noise_source"]
+    assert all(note in err for note in result["notes"])
     if suffix == ".dng":
         frame = read_raw(target)
         assert frame.shape == (128, 160)
@@ -121,6 +122,11 @@ def test_a_folder_without_raws(run, tmp_path):
         ["--samples", "3", "--steps", "0"],
         ["--samples", "3", "--increment", "mean"],
         ["--camera", "Kodak Brownie"],
+        ["--black", "dark"],
+        ["--black=-5"],
+        ["--black", "512,nan,512,512"],
+        ["--dark", "nothing.dng"],
+        ["--maps", "--faithful", "off"],
         ["-o", "picture.bmp"],
         ["--format", "png", "-o", "x.dng"],
         ["--frobnicate"],

@@ -299,3 +299,10 @@ def test_what_the_light_says_is_not_overruled_and_the_map_shows_where(tiny_model
     assert result.spread is None
     torch.testing.assert_close(pack(torch.from_numpy(result.overruled), CFA("RGGB")), result.frame.planes - alone)
     assert enhance_with_maps(capture(), blind, faithful=False, **options).overruled is None
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (0, 0)])
+def test_a_frame_smaller_than_a_tile_is_refused(tiny_model, shape):
+    small = RawFrame(np.full(shape, 600, np.uint16), Sensor.uniform(CFA("RGGB"), 512, 16383))
+    with pytest.raises(ValueError, match="too small"):
+        plan(small, tiny_model)

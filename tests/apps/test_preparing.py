@@ -8,7 +8,7 @@ import pytest
 from exposurediffusion.apps.preparing import prepare, with_hot_sites_of, without_lines
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import NoiseParameters, load_profile
-from exposurediffusion.physics.sensor import MaskedArea, RawFrame, Sensor
+from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
 
 BLACK, WHITE = 512.0, 16383.0
 NOISE = NoiseParameters.gaussian(2.0, 6.0, WHITE - BLACK)
@@ -76,6 +76,8 @@ def test_hot_sites_of_a_dark_frame_are_known_in_another() -> None:
         with_hot_sites_of(flat(light=4000.0), frame)
     with pytest.raises(ValueError, match="same sensor"):
         with_hot_sites_of(flat(light=0.0, shape=(96, 96)), frame)
+    with pytest.raises(ValueError, match="same camera"):
+        with_hot_sites_of(replace(dark, metadata=Metadata(model="Another")), frame)
 
 
 def test_masked_columns_take_row_offsets_out() -> None:

@@ -91,3 +91,11 @@ def test_a_frame_without_a_whole_block_proves_nothing(shape: tuple[int, int]) ->
     small = RawFrame(np.full(shape, 400, np.uint16), Sensor.uniform(CFA("RGGB"), BLACK, WHITE))
     assert not lower_bounds(small).any()
     assert not is_too_quiet(small)
+
+
+def test_a_note_of_black_names_a_number_although_some_sites_have_none() -> None:
+    bright = frame(0.0, error=1500.0)
+    bright = replace(bright, mosaic=bright.mosaic.astype(np.float32))
+    bright.mosaic[0, 0] = np.nan
+    (note,) = with_true_black(bright).notes
+    assert "nan" not in note

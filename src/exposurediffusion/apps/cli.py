@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -117,12 +118,16 @@ def enhance(
         if tile != "auto" and tile < 16:
             raise UsageError(f"--tile is at least 16, got {tile}")
         check_samples(samples, steps, increment)
+        if maps and faithful == "off":
+            raise UsageError("--maps shows where the network was overruled, which --faithful off never does: give one")
         if white_balance not in ("shot", "daylight", "auto"):
             multipliers(white_balance)
         named = {"schedule": schedule, "transition": transition, "increment": increment}
         sampling = _sampling(model.card.sampling, {name: v for name, v in named.items() if v != "auto"}, samples)
         target = find_device(device)
         levels = "auto" if black == "auto" else black_levels(black)
+        if dark is not None and not dark.is_file():
+            raise UsageError(f"--dark {dark}: no such file")
         covered = None if dark is None else read_raw(dark)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, summary)
     options = EnhanceOptions(
@@ -151,12 +156,15 @@ def black_levels(text: str) -> tuple[float, ...]:
     """Levels from "DN" or "DN,DN,DN,DN".
 
     Raises:
-        ValueError: not numbers.
+        ValueError: not numbers from 0 on.
     """
     try:
-        return tuple(float(part) for part in text.split(","))
+        levels = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--black {text}: give a number in DN, or one for each site of the first 2x2") from None
+        levels = ()
+    if not levels or not all(0 <= level < inf for level in levels):
+        raise ValueError(f"--black {text}: give a number in DN from 0 on, or one for each site of the first 2x2")
+    return levels
 
 
 def _sampling(made_for: Sampling, named: dict[str, str], samples: int) -> Sampling | None:

@@ -198,6 +198,7 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
         black_level=list(decided.frame.sensor.black_level),
         offsets_taken_out=lines,
         mended={"found": decided.found, "listed": decided.listed},
+        notes=list(decided.frame.notes),
         seconds=round(seconds, 2),
         **({"samples": decided.samples} if decided.samples > 1 else {}),
         **{name: str(path) for name, path in maps.items()},

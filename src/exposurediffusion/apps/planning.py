@@ -132,6 +132,8 @@ def plan(
     """
     if model.config.planes > frame.sensor.cfa.planes:
         raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
+    if min(frame.shape) < frame.sensor.cfa.period:
+        raise ValueError(f"a frame of {frame.shape[1]}x{frame.shape[0]} sites is too small: it shows no colour")
     if ratio != "auto":
         check_ratio(ratio)
     ready = prepare(frame, camera=camera, noise=noise, black=black, defects=defects)

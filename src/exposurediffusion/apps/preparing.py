@@ -72,13 +72,16 @@ def with_hot_sites_of(dark: RawFrame, frame: RawFrame) -> RawFrame:
     """The frame with the hot sites of a dark frame of the same camera as listed defects.
 
     Raises:
-        ValueError: the dark frame is not dark, or of another sensor.
+        ValueError: the dark frame is not dark, or of another sensor or camera.
     """
     if (dark.shape, dark.sensor.cfa) != (frame.shape, frame.sensor.cfa):
         raise ValueError(
             f"the dark frame ({dark.shape[1]}x{dark.shape[0]} {dark.sensor.cfa.name}) is not of the same sensor as a "
             f"frame of {frame.shape[1]}x{frame.shape[0]} {frame.sensor.cfa.name}"
         )
+    if dark.metadata.camera != frame.metadata.camera:
+        cameras = [data.camera or "an unknown camera" for data in (dark.metadata, frame.metadata)]
+        raise ValueError(f"the dark frame is of {cameras[0]}, the other of {cameras[1]}: take one with the same camera")
     dark = with_true_black(dark)
     return with_defects(frame, defects_of_dark(dark, noise_of(dark)))
 

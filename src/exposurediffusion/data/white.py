@@ -10,7 +10,9 @@ import numpy as np
 from exposurediffusion.data.develop import camera_rgb, cropped, neutral
 from exposurediffusion.physics.sensor import RawFrame
 
-NO_WHITE = "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
+NO_WHITE = (
+    "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
+)
 """The note of a frame for which nobody has chosen a white balance."""
 _BLOCK = 16  # cells along a side that are averaged: noise must not choose the colour
 _CLIPPED = 0.8  # of white: a block this bright may hold clipped sites, whose colour is not the light's

@@ -87,7 +87,7 @@ def with_true_black(frame: RawFrame) -> RawFrame:
         text = f"the file says that black is {_listed(stated)} DN, {witness} {_listed(levels.round(1))} DN, which is "
         note = (f"{text}believed; --black {_listed(stated)} goes by the file",)
     elif is_too_quiet(result):
-        least = min(float(np.percentile(plane, 0.1)) for plane, _ in site_planes(result)) + levels.min()
+        least = min(float(np.nanpercentile(plane, 0.1)) for plane, _ in site_planes(result)) + levels.min()
         text = f"the file says that black is {_listed(levels)} DN, but its darkest parts, at {least:.0f} DN, have too "
         note = (f"{text}little noise to be light; if the result is too bright, give the level with --black DN",)
     return replace(result, notes=result.notes + note)
