@@ -69,7 +69,7 @@ def loss(case: Case, model: TrainedDenoiser, found: NoiseParameters) -> float:
     figures = []
     for noise in (true, found):
         decided = plan(short, model, ratio=max(1.5, float(ratio)), steps=0, noise=noise)
-        estimate = run_plan(short, model, decided).planes[None]
+        estimate = run_plan(model, decided).frame.planes[None]
         figures.append(psnr(illuminance_correction(estimate, target)[0], target[0]))
     return figures[0] - figures[1]
 
