@@ -88,13 +88,13 @@ def noise_curve(
     y, x = np.divmod(np.arange(_SIDE**2), _SIDE)
     smooth = basis.T @ _SMOOTH ** np.hypot(y[:, None] - y, x[:, None] - x) @ basis
     filters = [np.linalg.eigh(smooth)[1]] * 2
-    curve = _measure(groups, colours, basis, filters, _LEAST, (0.0, floor**0.5), floor)
+    curve = _measure(groups, colours, basis, filters, _LEAST, floor)
     for _ in range(2):
         gain, read = fit(curve)
         if (groups.fold == 1).any():
             filters = [_learn(groups, fold, gain, read, smooth) for fold in (0, 1)]
         count = _equal_components(groups, filters, gain, read)
-        curve = _measure(groups, colours, basis, filters, count, (gain, read), floor)
+        curve = _measure(groups, colours, basis, filters, count, floor)
     return curve
 
 
@@ -165,8 +165,7 @@ def _groups(frame: RawFrame, offset: float, colours: np.ndarray, basis: np.ndarr
     share = (colours / colours.sum(1, keepdims=True)).T
     total = np.prod([(n - _SIDE) // fine + 1 for n in signal.shape[1:]]) * len(signal)
     fine *= max(1, int((total / _LEARN) ** 0.5))
-    learnt = _windows(signal, fine)
-    good = ~clipped(fine)
+    learnt, good = _windows(signal, fine), ~clipped(fine)
     return _Groups(
         windows=grouped(measured @ basis),
         colours=grouped(measured @ share).mean(3),
@@ -218,18 +217,9 @@ def _equal_components(groups: _Groups, filters: list[np.ndarray], gain: float, r
 
 
 def _measure(
-    groups: _Groups,
-    colours: np.ndarray,
-    basis: np.ndarray,
-    filters: list[np.ndarray],
-    count: int,
-    model: tuple[float, float],
-    floor: float,
+    groups: _Groups, colours: np.ndarray, basis: np.ndarray, filters: list[np.ndarray], count: int, floor: float
 ) -> NoiseCurve:
-    """The curve that the `count` smallest components give, those after them telling where texture is.
-
-    Groups of a bin are compared relative to what `model` (gain, read deviation) expects at their means.
-    """
+    """The curve that the `count` smallest components give, those after them telling where texture is."""
     energies = _energies(groups, filters)
     variance, judge = energies[..., :count].mean(-1), energies[..., count : count + _JUDGES].mean(-1)
     mean = np.empty_like(variance)
@@ -241,9 +231,7 @@ def _measure(
     if min(mean.shape[1:]) >= 3 and good.any():  # so that the noise of the means does not flatten the curve
         noise = max(float(np.quantile(variance[good], 0.2)), floor) / (4 * _SIDE**2)
         mean = _steadied(mean, noise)
-    expected = model[0] * mean.clip(0) + model[1] ** 2
-    flat = (x.ravel() for x in (mean, variance / expected, judge / expected, expected, groups.clipped))
-    return _binned(*flat, 4 * count, floor)
+    return _binned(mean.ravel(), variance.ravel(), judge.ravel(), groups.clipped.ravel(), 4 * count, floor)
 
 
 def _steadied(mean: np.ndarray, noise: float) -> np.ndarray:
@@ -255,17 +243,11 @@ def _steadied(mean: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _binned(
-    mean: np.ndarray,
-    variance: np.ndarray,
-    judge: np.ndarray,
-    expected: np.ndarray,
-    clipped: np.ndarray,
-    freedom: int,
-    floor: float,
+    mean: np.ndarray, variance: np.ndarray, judge: np.ndarray, clipped: np.ndarray, freedom: int, floor: float
 ) -> NoiseCurve:
-    """Bin the groups by their mean and tell the noise of each bin; `variance` and `judge` in units of `expected`."""
+    """Bin the groups by their mean and tell the noise of each bin."""
     order = np.argsort(mean, kind="stable")
-    mean, variance, judge, expected, clipped = (x[order] for x in (mean, variance, judge, expected, clipped))
+    mean, variance, judge, clipped = (x[order] for x in (mean, variance, judge, clipped))
     step = max(float(mean[int(0.999 * len(mean))]), 0.0) ** 0.5 / _BINS
     least = max(_BIN_GROUPS, len(mean) // 100)
     points: list[tuple[float, float, float, float]] = []
@@ -279,7 +261,6 @@ def _binned(
         if good.sum() < _FEWEST or good.mean() < 0.8:  # too few; the noise itself is clipped
             continue
         flat, value, error, chance = _flat_noise(variance[part][good], judge[part][good], freedom)
-        value *= float(expected[part][good][flat].mean())
         points.append((max(float(mean[part][good][flat].mean()), 0.0), max(value, floor), error, chance))
     return NoiseCurve(*np.array(points).reshape(-1, 4).T)
 
