@@ -72,8 +72,11 @@ def test_hot_sites_of_a_dark_frame_are_known_in_another() -> None:
     assert known is not None
     assert list(HOT) in known.tolist()
     assert len(known) <= 3
-    with pytest.raises(ValueError, match="lens cap"):
-        with_hot_sites_of(flat(light=4000.0), frame)
+    picture = flat()
+    picture.mosaic[:, 64:] += 40
+    for light in (flat(light=4000.0), picture):
+        with pytest.raises(ValueError, match="lens cap"):
+            with_hot_sites_of(light, frame)
     with pytest.raises(ValueError, match="same sensor"):
         with_hot_sites_of(flat(light=0.0, shape=(96, 96)), frame)
     with pytest.raises(ValueError, match="same camera"):

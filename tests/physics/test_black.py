@@ -125,3 +125,16 @@ def test_black_as_told() -> None:
     for levels in ([1, 2], [1] * 36, [], [-1], [float("nan")], [16383]):
         with pytest.raises(ValueError, match="black level"):
             with_black(frame, levels)
+
+
+def test_a_frame_below_its_black_level_is_said() -> None:
+    draw = np.random.default_rng(0)
+    mosaic = draw.normal(100, 4, (96, 128)).round().clip(0).astype(np.uint16)
+
+    def notes(black: float) -> tuple[str, ...]:
+        return with_true_black(RawFrame(mosaic, Sensor.uniform(CFA("RGGB"), black, 16383))).notes
+
+    below = with_true_black(RawFrame(np.zeros((96, 128), np.uint16), Sensor.uniform(CFA("RGGB"), 512, 16383))).notes
+    assert any("--black" in text for text in below)
+    assert any("--black" in text for text in notes(512))
+    assert not notes(100)

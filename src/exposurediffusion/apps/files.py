@@ -208,8 +208,8 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
 def describe(decided: EnhancePlan) -> str:
     """What is about to be done, in one line."""
     noise, frame = decided.noise, decided.frame
-    mended = f"; {decided.found:,} hot or dead sites found" if decided.found else ""
-    mended += f"; {decided.listed:,} listed defects" if decided.listed else ""
+    mended = f"; hot and dead sites mended: {decided.found:,}" if decided.found else ""
+    mended += f"; listed defects mended: {decided.listed:,}" if decided.listed else ""
     return (
         f"{frame.metadata.camera or 'unknown camera'}, {frame.shape[1]}x{frame.shape[0]} "
         f"{frame.sensor.cfa.name}, x{decided.ratio:g}; gain {float(noise.gain):.3g} DN/e, "

@@ -54,11 +54,11 @@ def prepare(
     Raises:
         ValueError: black levels that are none, or defects that lie outside the frame.
     """
-    frame = with_true_black(frame) if black == "auto" else with_black(frame, black)
     if camera is not None and camera.defects:
         frame = with_defects(frame, np.array(camera.defects))
     listed = listed_defects(frame) if defects else ~np.isfinite(frame.mosaic)
-    frame = mend(frame, listed)  # first: what is no number must not reach the estimate of the noise
+    frame = mend(frame, listed)  # first: what is no number must not be measured
+    frame = with_true_black(frame) if black == "auto" else with_black(frame, black)
     noise = noise or noise_of(frame, camera)
     found = find_defects(replace(frame, defects=None), noise) & ~listed if defects else np.zeros_like(listed)
     frame = mend(frame, found)

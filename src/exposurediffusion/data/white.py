@@ -11,7 +11,8 @@ from exposurediffusion.data.develop import camera_rgb, cropped, neutral
 from exposurediffusion.physics.sensor import RawFrame
 
 NO_WHITE = (
-    "it has no as-shot white balance: daylight is assumed; choose another with --white-balance daylight|auto|R,G,B"
+    "it has no as-shot white balance: daylight is assumed (that of an ordinary camera, if it has no colour matrix "
+    "either); choose another with --white-balance daylight|auto|R,G,B"
 )
 """The note of a frame for which nobody has chosen a white balance."""
 _BLOCK = 16  # cells along a side that are averaged: noise must not choose the colour

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from exposurediffusion.physics.darkest import is_too_quiet, lower_bounds, site_planes
+from exposurediffusion.physics.darkest import is_below_black, is_too_quiet, lower_bounds, site_planes
 from exposurediffusion.physics.margins import MaskedStatistics, masked_statistics
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame
 
@@ -86,6 +86,9 @@ def with_true_black(frame: RawFrame) -> RawFrame:
     if np.abs(offsets).max() > NOTICEABLE * frame.sensor.saturation:
         text = f"the file says that black is {_listed(stated)} DN, {witness} {_listed(levels.round(1))} DN, which is "
         note = (f"{text}believed; --black {_listed(stated)} goes by the file",)
+    elif is_below_black(result):
+        text = f"nearly all of the frame is darker than its black level of {_listed(levels)} DN; "
+        note = (f"{text}give the right one with --black DN",)
     elif is_too_quiet(result):
         least = min(float(np.nanpercentile(plane, 0.1)) for plane, _ in site_planes(result)) + levels.min()
         text = f"the file says that black is {_listed(levels)} DN, but its darkest parts, at {least:.0f} DN, have too "

@@ -26,6 +26,7 @@ _BAND = 1 << 18  # sites of a band, worked on at a time
 _PART = 1 << 14  # windows worked on at a time
 _BEYOND = {1: 4.0, -1: 5.0}  # deviations beyond the second of the neighbours, which lies 0.85 from their mean
 _BEYOND_IF_MANY = {1: 3.0, -1: 5.0}
+_BORDER = 0.85  # deviations by which the second of three neighbours is less than that of eight
 _PLAINLY = 6.0  # deviations beyond it that are no chance
 _NOTICED = 2.5  # deviations beyond it from which a site is company
 _RANGE = 1.7  # from the second to the seventh of eight Gaussian samples, in deviations
@@ -35,7 +36,7 @@ _BRIGHT = 20.0  # deviations from which a star shows on more than two sites, so 
 _SHADE = 0.5  # of its light, at least, has a dark site lost
 _CELL = 16  # side of the cells in sites; the company of a site is in three by three of them
 _MANY, _FEWEST = 3e-5, 10  # of all sites; sites: with more plain defects, doubtful ones are taken for defects too
-_DARKEST = 0.1  # mean of a dark frame, of white: beyond it the lens cap was off
+_UNEVEN = 1.5  # deviations of the noise by which places of a dark frame differ at most: more is a picture
 
 
 def listed_defects(frame: RawFrame) -> np.ndarray:
@@ -91,9 +92,12 @@ def defects_of_dark(dark: RawFrame, noise: NoiseParameters) -> np.ndarray:
         ValueError: the frame is not dark.
     """
     sites = listed_defects(dark)
-    mean = float(dark.sensor.normalise(dark.mosaic)[torch.from_numpy(~sites)].mean())
-    if mean > _DARKEST:
-        raise ValueError(f"not dark ({100 * mean:.0f} % of white on average): take it with the lens cap on")
+    light = dark.sensor.normalise(dark.mosaic).numpy() * dark.sensor.saturation
+    rows, columns = (n // _CELL * _CELL for n in dark.shape)
+    cells = light[:rows, :columns].reshape(rows // _CELL, _CELL, -1, _CELL)
+    low, high = np.nanpercentile(np.nanmedian(cells, axis=(1, 3)), (1, 99)) if cells.size else (0.0, 0.0)
+    if max(high - low, high) > _UNEVEN * float(noise.read_variance) ** 0.5:
+        raise ValueError(f"the dark frame holds light, up to {high:.0f} DN: take it with the lens cap on")
     for band in _bands(dark, sites.copy()):
         row, column, far = _beyond(band, dark, noise)[1]
         sites[row[far > _BEYOND[1]], column[far > _BEYOND[1]]] = True
@@ -144,8 +148,16 @@ def _beyond(band: tuple[int, np.ndarray], frame: RawFrame, noise: NoiseParameter
             for sign, limit in ((1, second), (-1, last_but_one)):
                 far = sign * (values - limit) / np.maximum(_deviation(limit, noise), spread)
                 y, x = np.nonzero((far > _NOTICED) & np.isfinite(limit))
-                found[sign].append((top + y * period + row, x * period + column, far[y, x]))
+                place = top + y * period + row, x * period + column
+                found[sign].append((*place, far[y, x] - _BORDER * _at_border(frame, *place)))
     return {sign: tuple(map(np.concatenate, zip(*places, strict=True))) for sign, places in found.items()}
+
+
+def _at_border(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Whether places have fewer neighbours than others."""
+    reach = frame.sensor.cfa.stride
+    (rows, columns) = frame.shape
+    return (row < reach) | (row >= rows - reach) | (column < reach) | (column >= columns - reach)
 
 
 def _alone(
