@@ -37,7 +37,7 @@ GUIDED = ((6, 2.0), (4, 2.0))
 """Windows with a linear model: level (cells of 2^level packed pixels) and k, in standard deviations."""
 PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 5.0))
 """Windows with a mean alone. The finer, the more there are, and the larger the deviation that chance explains."""
-BLACK_LEVEL, BLACK_BOUND = 4, 2.0  # windows that tell the black level error; its bound in standard deviations
+BLACK_LEVEL, BLACK_BOUND = 4, 3.0  # windows that tell the black level error; its bound in standard deviations
 _DARKEST = 0.1  # part of the windows, the darkest of a plane, that tell it: in light a network takes it for light
 _TAPS = torch.tensor([0.25, 0.5, 0.25])  # windows overlap: each counts half of its neighbours
 _BAND = 1 << 18  # packed pixels worked on at a time at full size
