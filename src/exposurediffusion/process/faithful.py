@@ -35,7 +35,7 @@ from exposurediffusion.physics.profile import NoiseParameters
 
 GUIDED = ((6, 2.0), (4, 2.0))
 """Windows with a linear model: level (cells of 2^level packed pixels) and k, in standard deviations."""
-PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 5.0))
+PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 6.0))
 """Windows with a mean alone. The finer, the more there are, and the larger the deviation that chance explains."""
 BLACK_LEVEL, BLACK_BOUND = 4, 3.0  # windows that tell the black level error; its bound in standard deviations
 _DARKEST = 0.1  # part of the windows, the darkest of a plane, that tell it: in light a network takes it for light
