@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,4 +27,6 @@ def machine(device: str = "cpu") -> dict[str, str]:
 
 def _git(*words: str) -> str:
     folder = Path(__file__).parents[1]
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=folder).stdout.strip()

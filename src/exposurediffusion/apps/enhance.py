@@ -17,7 +17,8 @@ from exposurediffusion.apps.planning import RATIO_RANGE, EnhancePlan, amplified,
 from exposurediffusion.apps.preparing import without_lines
 from exposurediffusion.apps.tiling import TiledDenoiser
 from exposurediffusion.learn.weights import TrainedDenoiser
-from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.nafnet import pooling_recorded, release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
 

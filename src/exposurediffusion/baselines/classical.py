@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.baselines.anscombe import anscombe, inverse_anscombe
-from exposurediffusion.models.denoiser import Conditions, noise_map
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import noise_map
 from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import electrons_per_unit
 

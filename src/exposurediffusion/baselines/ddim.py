@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exposurediffusion.baselines.classical import import_extra
-from exposurediffusion.models.denoiser import Conditions, Estimate
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import Estimate
 from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.random import RandomSource, rand, randn
 from exposurediffusion.physics.sensor import SATURATION

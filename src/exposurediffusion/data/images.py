@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
@@ -32,6 +31,8 @@ def read_linear(path: Path) -> np.ndarray:
     """
     try:
         if path.suffix.lower() == ".hdr":
+            import imagecodecs  # nothing else here needs it, and machines that only train may lack it
+
             pixels = imagecodecs.rgbe_decode(path.read_bytes())
         elif path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as tif:

@@ -1,19 +1,29 @@
-"""Batches of training patches: the number of a patch decides what it is, so every process can make its own share."""
+"""Batches of training patches: what a batch is follows from the seed, the iteration and the process.
+
+Views of clean pictures are cut from memory on the training device, a batch at a time. Raw files and pairs are read by
+loader processes, patch by patch: their numbers count over the whole run and all processes.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from exposurediffusion.data.datasets import Sample
+from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.physics.sensor import SATURATION
+
+if TYPE_CHECKING:  # it brings in the raw decoders, which machines that only train may lack
+    from exposurediffusion.data.datasets import Sample
+
+_VIEWS = 5  # the stream of views, apart from those of noise
 
 
 @runtime_checkable
@@ -81,6 +91,11 @@ def collate(numbers: tuple[int, ...], samples: list[Sample]) -> Batch:
     return Batch(numbers, clean, torch.stack(captures), *map(torch.tensor, (ratio, gain, variance)))
 
 
+def _numbers(iteration: int, batch: int, rank: int, processes: int) -> tuple[int, ...]:
+    begin = (iteration * processes + rank) * batch
+    return tuple(range(begin, begin + batch))
+
+
 @dataclass(frozen=True)
 class _Share(Dataset[Batch]):
     """The batches of one process, from iteration `first` on."""
@@ -97,18 +112,18 @@ class _Share(Dataset[Batch]):
         return self.count
 
     def __getitem__(self, index: int) -> Batch:
-        begin = ((self.first + index) * self.processes + self.rank) * self.batch
-        numbers = tuple(range(begin, begin + self.batch))
+        numbers = _numbers(self.first + index, self.batch, self.rank, self.processes)
         return collate(numbers, [self.patches.patch(number, self.size) for number in numbers])
 
 
 def batches(
-    patches: Patches,
+    patches: Patches | CleanViews,
     size: int,
     batch: int,
     first: int,
     count: int,
     *,
+    seed: int = 0,
     workers: int = 0,
     rank: int = 0,
     processes: int = 1,
@@ -121,10 +136,16 @@ def batches(
         size: side of a patch in packed pixels.
         batch: patches per iteration and process.
         first, count: iterations.
+        seed: of views.
         workers: loader processes; 0: none.
         rank, processes: this process, of how many.
         pin: put batches in page-locked memory.
     """
+    if isinstance(patches, CleanViews):
+        for iteration in range(first, first + count):
+            generator = seeded(seed, iteration, rank, _VIEWS, device=patches.device)
+            yield Batch(_numbers(iteration, batch, rank, processes), patches.batch(batch, size, generator))
+        return
     share = _Share(patches, size, batch, first, count, rank, processes)
     yield from DataLoader(
         share, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_begin_worker, pin_memory=pin

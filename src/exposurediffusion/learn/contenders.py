@@ -15,7 +15,8 @@ from torch import Tensor
 from exposurediffusion.baselines.classical import denoise_anscombe_bm3d, denoise_bm3d, plane_deviation
 from exposurediffusion.data.datasets import Sample
 from exposurediffusion.learn.weights import TrainedDenoiser, TrainedDiffusion
-from exposurediffusion.models.denoiser import BoundDenoiser, Conditions
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import BoundDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.profile import NoiseParameters

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
-from exposurediffusion.models.denoiser import Conditions, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.nafnet import release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
 

@@ -48,6 +48,9 @@ class UnrolledLoss(nn.Module):
             recipe.pixel,
             recipe.branch,
             recipe.balance,
+            recipe.curve,
+            recipe.averages,
+            self.recipe.denoiser.white,
             TRANSITIONS[sampling.transition],
             sampling.increments(noise.saturation / (ratio * noise.gain)),
             clamp,
@@ -57,11 +60,11 @@ class UnrolledLoss(nn.Module):
             evaluate,
             capture,
             captures.target,
-            ExposureSchedule.random(ratio, steps, captures.generators),
+            ExposureSchedule.random(ratio, steps, captures.generator),
             objective,
             weights if steps == recipe.steps else None,
             (lambda x: illuminance_correction(x, captures.target)) if recipe.corrected else identity,
-            captures.generators,
+            captures.generator,
         )
         if weights is not None and steps != recipe.steps:
             loss = loss + 0 * weights.sum()  # in a feed-forward beginning they wait, but take part
@@ -81,7 +84,7 @@ class DiffusionLoss(nn.Module):
     def forward(self, captures: Captures, steps: int) -> Float[Tensor, ""]:
         """The loss of a batch; there are no simulated exposures."""
         with torch.autocast(captures.capture.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.denoiser.loss(captures.capture.clamp(0, 1), captures.target.clamp(0, 1), captures.generators)
+            return self.denoiser.loss(captures.capture.clamp(0, 1), captures.target.clamp(0, 1), captures.generator)
 
 
 def loss_of(recipe: Recipe, autocast: bool = False) -> UnrolledLoss | DiffusionLoss:

@@ -15,13 +15,14 @@ from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
 from exposurediffusion.learn.paper import TABLE2, TABLE4, TABLE5A, TABLE6, TABLE7A, PaperFigure
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.models.denoiser import DenoiserConfig
-from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian
+from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian, WideNoise
 from exposurediffusion.process.sampling import Sampling
 
 NOISE_MODELS: dict[str, Callable[..., NoiseModel]] = {
     "p+g": PoissonGaussian,
     "eld": ELDNoise,
     "eld+bias": lambda **options: ELDNoise(**options, colour_bias=True),
+    "wide": WideNoise,
 }
 
 Figures = Mapping[int, PaperFigure]
@@ -220,9 +221,38 @@ EMBEDDED = Preset(
 )
 
 
+DEFAULT = Preset(
+    Recipe(
+        iterations=100_000,
+        batch=64,
+        patch=128,
+        capture=CaptureRecipe(
+            noise="wide", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False, uncertainty=0.15
+        ),
+        objective=ObjectiveRecipe(steps=1, branch=0.5, balance=0.02, curve=0.5, averages=0.5),
+        optimizer=OptimizerRecipe(lr=1e-3, law="cosine", final=1e-6, warmup=500, clip_norm=1.0, ema=0.999),
+        prelude=Prelude(60_000, 1e-3),
+        denoiser=DenoiserConfig(
+            "resunet", {"widths": [16, 32, 64, 128, 256]}, domain="stabilised", white=4.0
+        ),
+        sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 4.0)),
+        seed=1,
+    ),
+    "any camera, calibrated or not, ratios from 1.5 to 300; as fast as `embedded`",
+)
+FINE = Preset(
+    replace(
+        DEFAULT.recipe,
+        batch=32,
+        denoiser=replace(DEFAULT.recipe.denoiser, options={"widths": [32, 64, 128, 256, 384]}),
+    ),
+    "`default` with three times its network",
+)
+
+
 def _all() -> dict[str, Preset]:
     rows = _rows()
-    presets = {"embedded": EMBEDDED, **rows, **_others(rows)}
+    presets = {"embedded": EMBEDDED, "default": DEFAULT, "fine": FINE, **rows, **_others(rows)}
     for base in ("eld-nafnet1-exposure", "p+g-nafnet1-exposure"):
         presets |= {f"{base}-{what}": preset for what, preset in _ablations(rows[base]).items()}
     for noise, backbone in _ROWS:  # the paper's baseline has no photon planes; this one is told the light, too

@@ -31,7 +31,7 @@ class CaptureRecipe:
     """
 
     supervision: Literal["clean", "paired", "noise2noise"] = "clean"
-    noise: Literal["p+g", "eld", "eld+bias"] = "eld"
+    noise: Literal["p+g", "eld", "eld+bias", "wide"] = "eld"
     camera: str | None = None
     gain_range: tuple[float, float] | None = (0.1, 30.0)
     iso: tuple[float, ...] = ()
@@ -61,6 +61,8 @@ class ObjectiveRecipe:
         pixel: `l1`, or `kl` (Eq. 11).
         branch: weight of the auxiliary loss on both branches of the adaptive residual layer.
         balance: divide each image's loss by its capture's error plus this floor; None: plain mean.
+        curve: weight of the error of square roots, nearer to what eyes see.
+        averages: weight of the errors of 2x2 to 16x16 averages, which are seen as blotches.
         learned_weights: learn the weights of the steps' losses instead of equal ones.
         corrected: the illuminance correction of every step by the target, as in the published training.
     """
@@ -69,6 +71,8 @@ class ObjectiveRecipe:
     pixel: Literal["l1", "kl"] = "l1"
     branch: float = 1.0
     balance: float | None = None
+    curve: float = 0.0
+    averages: float = 0.0
     learned_weights: bool = False
     corrected: bool = False
 
@@ -155,18 +159,19 @@ class Recipe:
         """Colour planes of the network: 4 (Bayer) or 9 (X-Trans)."""
         return self.denoiser.planes if self.diffusion is None else self.diffusion.planes
 
-    def steps_at(self, iteration: int) -> int:
-        """Simulated exposures T of the loss at an iteration."""
-        return 0 if iteration < self.prelude.iterations else self.objective.steps
+    def steps_at(self, position: float) -> int:
+        """Simulated exposures T of the loss at an iteration of the schedule."""
+        return 0 if position < self.prelude.iterations else self.objective.steps
 
-    def rate_at(self, iteration: int) -> float:
-        """Learning rate of an iteration."""
+    def rate_at(self, position: float, done: int | None = None) -> float:
+        """Learning rate at an iteration of the schedule; the warm-up counts the iterations done, where they differ."""
         first = self.prelude.iterations
-        if iteration < first:
+        if position < first:
             rate = self.prelude.lr
         else:
-            rate = self.optimizer.rate((iteration - first) / max(1, self.iterations - first))
-        return rate * min(1.0, (iteration + 1) / max(1, self.optimizer.warmup))
+            rate = self.optimizer.rate((position - first) / max(1, self.iterations - first))
+        warm = (position if done is None else done) + 1
+        return rate * min(1.0, warm / max(1, self.optimizer.warmup))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

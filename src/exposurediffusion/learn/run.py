@@ -6,9 +6,12 @@ import io
 import json
 import math
 import pickle
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
 from exposurediffusion.data.files import atomic
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches, batches
 from exposurediffusion.learn.captures import CaptureMaker
 from exposurediffusion.learn.execution import Execution
@@ -27,27 +31,67 @@ from exposurediffusion.models.denoiser import ExposureDenoiser
 
 
 class NonFiniteLoss(Exception):
-    """The loss or its gradient is not a number: the weights are those of the last checkpoint, the batch is saved."""
+    """A loss or its gradient was not a number: it did not touch the weights, and the batch is saved."""
 
 
 class WorkerLost(Exception):
     """Another process of a distributed run has ended: the last checkpoint is whole."""
 
 
-class Run:
-    """The state of a training run: network, averaged weights, optimiser, iteration."""
+@dataclass(frozen=True)
+class Reading:
+    """What a run says of its iterations since the last reading; the same in all processes but for the loss.
 
-    def __init__(self, recipe: Recipe, execution: Execution = Execution(device="cpu", precision="fp32")) -> None:
+    Attributes:
+        loss: their mean loss, over all processes.
+        stopping: a process was asked to stop.
+        ruined: the first iteration whose loss or gradient was not a number, so that it was left out; None: none.
+    """
+
+    loss: float
+    stopping: bool
+    ruined: int | None
+
+
+class Run:
+    """The state of a training run: network, averaged weights, optimiser, iteration, time.
+
+    A step waits for nothing that a GPU computes; `read` does.
+
+    Args:
+        recipe: what is trained.
+        execution: device, precision, ...
+        minutes: the run's time, over all its sessions, of which `recipe.iterations` are then the schedule alone; None:
+            it has `recipe.iterations`.
+
+    Attributes:
+        iteration: steps done.
+        share: of the time that is spent, as of the last reading.
+        reserve: minutes to keep for what is written at the end.
+        average: the averaged weights, by name.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        execution: Execution = Execution(device="cpu", precision="fp32"),
+        minutes: float | None = None,
+    ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.iteration = recipe, 0
+        self.recipe, self.iteration, self.minutes = recipe, 0, minutes
         self.accelerator = execution.accelerator()
         self.device = torch.device(self.accelerator.device)
         self.loss = loss_of(recipe, execution.bf16_on(self.device)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: p.detach().clone() for name, p in self.loss.denoiser.named_parameters()}
-        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=1.0, betas=recipe.optimizer.betas)
+        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=1.0, betas=recipe.optimizer.betas, fused=True)
         if execution.compile:
             self.loss.denoiser.backbone.compile(dynamic=False)
-        self.capture = CaptureMaker(recipe.capture, recipe.seed)
+        self.capture = CaptureMaker(recipe.capture, recipe.seed, recipe.denoiser.white)
+        self.share, self.reserve = 0.0, 0.0
+        self._spent, self._begun = 0.0, time.monotonic()
+        self._read_at, self._read_after = 0, 0.0
+        self._losses = torch.zeros((), device=self.device)
+        self._ruined = torch.full((), -1.0, device=self.device)
         # Of (1, c, 1, 1) parameters, whose layout is ambiguous once the memory is channels last; it costs nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._distributed = self.accelerator.prepare_model(self.loss)
@@ -57,52 +101,99 @@ class Run:
         """This process writes the files."""
         return self.accelerator.is_main_process
 
-    def batches(self, patches: Patches, workers: int) -> Iterator[Batch]:
+    @property
+    def spent(self) -> float:
+        """Minutes of this run, earlier sessions included."""
+        return self._spent + (time.monotonic() - self._begun) / 60
+
+    @property
+    def position(self) -> float:
+        """Where in the schedule the run is, in the recipe's iterations."""
+        return self.iteration if self.minutes is None else self.share * self.recipe.iterations
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.recipe.rate_at(self.position, self.iteration)
+
+    def batches(self, patches: Patches | CleanViews, workers: int) -> Iterator[Batch]:
         """This process's share of the batches that are still to come."""
-        recipe = self.recipe
+        last = sys.maxsize if self.minutes is not None else self.recipe.iterations
+        return self._batches(patches, self.iteration, last - self.iteration, workers)
+
+    def batch(self, patches: Patches | CleanViews, iteration: int) -> Batch:
+        """This process's share of the batch of one iteration."""
+        return next(iter(self._batches(patches, iteration, 1, 0)))
+
+    def _batches(self, patches: Patches | CleanViews, first: int, count: int, workers: int) -> Iterator[Batch]:
         return batches(
             patches,
-            recipe.patch,
-            recipe.batch,
-            self.iteration,
-            recipe.iterations - self.iteration,
+            self.recipe.patch,
+            self.recipe.batch,
+            first,
+            count,
+            seed=self.recipe.seed,
             workers=workers,
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
             pin=self.device.type == "cuda",
         )
 
-    def step(self, batch: Batch, stop: bool = False) -> tuple[float, bool]:
-        """One optimiser step; gives the loss, and whether any process was asked to stop.
+    def step(self, batch: Batch) -> None:
+        """One optimiser step. If the loss or its gradient is not a number the weights stay as they are.
 
         Raises:
-            NonFiniteLoss: in any process; the weights are left as they were.
             WorkerLost: another process does not answer.
         """
         with self._peers():
-            captures = self.capture(batch.to(self.device))
-            loss = self._distributed(captures, self.recipe.steps_at(self.iteration))
+            captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
+            loss = self._distributed(captures, self.recipe.steps_at(self.position))
             self.optimizer.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
-            value, stopping = self._agreed(torch.stack([loss.detach().float(), loss.new_tensor(float(stop)).float()]))
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(self.loss.parameters(), self.recipe.optimizer.clip_norm or math.inf)
-        )
-        for name, number in (("loss", value), ("gradient", norm)):
-            if not math.isfinite(number):  # one step with it would make every weight a NaN
-                raise NonFiniteLoss(f"the {name} became {number} at iteration {self.iteration}")
+            loss = loss.detach().float()
+            bound = self.recipe.optimizer.clip_norm or math.inf
+            norm = torch.nn.utils.clip_grad_norm_(self.loss.parameters(), bound, foreach=True)
+            bad = self._sum(1 - (loss.isfinite() & norm.isfinite()).float()) > 0
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(self.iteration)
+            group["lr"] = self.rate
+        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # as a gradient scaler tells it to skip
         self.optimizer.step()
+        self._losses += torch.where(bad, 0.0, loss)
+        self._ruined = torch.where(bad & (self._ruined < 0), float(self.iteration), self._ruined)
         self.iteration += 1
         self._average()
-        return value, stopping > 0
 
-    def _agreed(self, values: Tensor) -> tuple[float, float]:
-        """The mean of (loss, stop) over all processes, so that all of them decide alike."""
-        mean = self.accelerator.reduce(values, "mean")
-        assert isinstance(mean, Tensor)  # accelerate gives back what it was given
-        return float(mean[0]), float(mean[1])
+    def read(self, stop: bool = False) -> Reading:
+        """What the iterations since the last reading gave; waits for the device.
+
+        Args:
+            stop: this process was asked to stop.
+
+        Raises:
+            WorkerLost: another process does not answer.
+        """
+        count = max(1, self.iteration - self._read_at)
+        spent = self.spent
+        ahead = spent - self._read_after + self.reserve  # the next iterations, and what is written after them
+        share = 0.0 if self.minutes is None else min(1.0, (spent + ahead) / self.minutes)
+        self._read_after = spent
+        told = self._losses.new_tensor([float(stop), share])
+        with self._peers():
+            mean = self.accelerator.reduce(torch.cat([(self._losses / count)[None], told]), "mean")
+            assert isinstance(mean, Tensor)  # accelerate gives back what it was given
+            loss, stopping, self.share = mean.tolist()
+        ruined = int(self._ruined)
+        self._losses.zero_()
+        self._read_at = self.iteration
+        return Reading(loss, stopping > 0, None if ruined < 0 else ruined)
+
+    def _sum(self, value: Tensor) -> Tensor:
+        """Over all processes, which is for the device to wait for."""
+        if self.accelerator.num_processes == 1:
+            return value
+        total = self.accelerator.reduce(value, "sum")
+        assert isinstance(total, Tensor)
+        return total
 
     @contextmanager
     def _peers(self) -> Iterator[None]:
@@ -121,8 +212,8 @@ class Run:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.recipe.optimizer.ema, (1 + self.iteration) / (10 + self.iteration))
-        for name, parameter in self.loss.denoiser.named_parameters():
-            self.average[name].lerp_(parameter, 1 - decay)
+        now = [p.detach() for p in self.loss.denoiser.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[ExposureDenoiser | ConditionalDiffusion]:
@@ -143,6 +234,7 @@ class Run:
         """All that a resumed run needs."""
         return {
             "iteration": self.iteration,
+            "spent": self.spent,
             "processes": self.accelerator.num_processes,
             "recipe": json.dumps(self.recipe.to_dict()),
             "model": self.loss.state_dict(),
@@ -172,7 +264,9 @@ class Run:
                 f"{path} was written by {processes} processes, this run has {self.accelerator.num_processes}: "
                 "the order of the data would change; use as many, or choose another output folder"
             )
-        self.iteration = state["iteration"]
+        self.iteration = self._read_at = state["iteration"]
+        self._spent = self._read_after = state["spent"]
+        self._begun = time.monotonic()
         self.loss.load_state_dict(state["model"])
         self.average = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
@@ -199,7 +293,9 @@ class Run:
             with atomic(path) as stream:
                 stream.write(content.getbuffer())
 
-    def export(self, path: Path, provenance: dict[str, Any] | None = None) -> None:
+    def export(
+        self, path: Path, provenance: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
         """Write the averaged weights as a weights file; the main process alone does."""
         if not self.is_main:
             return
@@ -207,7 +303,7 @@ class Run:
         origin = {**(provenance or {}), "recipe": recipe.to_dict(), "iterations": self.iteration}
         card = ModelCard(recipe.diffusion or recipe.denoiser, recipe.sampling, path.parent.name, origin)
         with self.averaged() as denoiser:
-            save_weights(path, denoiser, card)
+            save_weights(path, denoiser, card, dtype)
 
 
 def _differences(first: Any, second: Any, name: str = "") -> list[str]:

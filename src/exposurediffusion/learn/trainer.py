@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import save
 
 from exposurediffusion.data.files import atomic
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.journal import Journal
@@ -20,20 +21,25 @@ from exposurediffusion.learn.run import NonFiniteLoss, Run
 from exposurediffusion.learn.validation import Validation
 
 
+READ_EVERY = 20
+"""Iterations between two readings of a GPU, each of which waits for it; a CPU is read at each."""
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: the checkpoint has been written."""
 
 
 def train(
     recipe: Recipe,
-    patches: Patches,
+    patches: Patches | CleanViews,
     output: Path,
     *,
-    validation: Patches | None = None,
+    validation: Patches | CleanViews | None = None,
     execution: Execution = Execution(),
     provenance: dict[str, Any] | None = None,
     initial: str | Path | None = None,
-    tick: Callable[[int, float], None] = lambda iteration, loss: None,
+    minutes: float | None = None,
+    tick: Callable[[Run, float], None] = lambda run, loss: None,
 ) -> Path:
     """Train a recipe, or go on where a run in `output` stopped.
 
@@ -45,7 +51,9 @@ def train(
         execution: device, precision, workers, intervals.
         provenance: more for the header of the weights, e.g. preset and data.
         initial: weights to begin from, a name or file; of the same network.
-        tick: called after each iteration with its number and loss.
+        minutes: end within this time, all sessions together, with the schedule of the recipe at its end; None: after
+            the recipe's iterations.
+        tick: called now and then with the run and its mean loss since the last call.
 
     Returns:
         The final weights file.
@@ -53,7 +61,7 @@ def train(
     Raises:
         ValueError: data and recipe do not go together, or the checkpoint is of another recipe.
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
-        NonFiniteLoss: with the weights of the last checkpoint left whole, and the batch in nonfinite.safetensors.
+        NonFiniteLoss: with a checkpoint, whose weights are whole, and the batch in nonfinite.safetensors.
         WorkerLost: another process of a distributed run has ended.
     """
     if patches.planes != recipe.planes:
@@ -61,7 +69,7 @@ def train(
             f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
             f"add --denoiser.planes {patches.planes}"
         )
-    run = Run(recipe, execution)
+    run = Run(recipe, execution, minutes)
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
@@ -72,26 +80,42 @@ def train(
         if validation is None or not run.is_main
         else Validation(validation, recipe, size=execution.validation_patch)
     )
+    if isinstance(patches, CleanViews):
+        patches = patches.to(run.device)
+    every = 1 if run.device.type == "cpu" else READ_EVERY
     with _stop_signals() as stop, _journal(run, output, execution) as journal:
-        progress = _Progress(journal, run.iteration)
+        progress = _Progress(journal)
+        if minutes is not None:
+            begun = time.monotonic()
+            run.save(checkpoint)  # a disk that cannot hold it is better known now
+            run.reserve = 3 * (time.monotonic() - begun) / 60
         for batch in run.batches(patches, execution.workers):
-            try:
-                loss, stopping = run.step(batch, bool(stop))
-            except NonFiniteLoss as error:
-                kept = _keep(batch, output, run)
-                raise NonFiniteLoss(f"{error}; the batch is kept in {kept}") from error
-            progress.add(loss, len(batch.numbers) * run.accelerator.num_processes)
-            tick(run.iteration, loss)
-            last = run.iteration == recipe.iterations
-            if run.iteration % 100 == 0 or last or stopping:
-                progress.write(run.iteration, recipe.rate_at(run.iteration - 1))
-            if last or (execution.validate_every and run.iteration % execution.validate_every == 0):
+            run.step(batch)
+            last = run.iteration == recipe.iterations and minutes is None
+            due = execution.validate_every and run.iteration % execution.validate_every == 0
+            if not (run.iteration % every == 0 or last or due):
+                continue
+            reading = run.read(bool(stop))
+            if reading.ruined is not None:
+                kept = _keep(run.batch(patches, reading.ruined), reading.ruined, output, run)
+                run.save(checkpoint)
+                raise NonFiniteLoss(
+                    f"a loss or gradient was no number at iteration {reading.ruined}; the batch is kept in {kept}"
+                )
+            progress.add(reading.loss, run.iteration, recipe.batch * run.accelerator.num_processes)
+            tick(run, reading.loss)
+            last = last or run.share >= 1
+            if last or reading.stopping or progress.iterations >= 100:
+                progress.write(run.iteration, run.rate)
+            if last or due:
                 _validate(run, judge, journal)
-            if stopping or last or progress.minutes > execution.checkpoint_minutes:
+            if reading.stopping or last or progress.minutes > execution.checkpoint_minutes:
                 run.save(checkpoint)
                 run.export(output / "checkpoint.safetensors", provenance)
                 progress.saved()
-            if stopping:
+            if last:
+                break
+            if reading.stopping:
                 raise Interrupted(f"stopped at iteration {run.iteration}; run the same command to go on")
     run.export(output / "weights.safetensors", provenance)
     run.accelerator.wait_for_everyone()
@@ -101,20 +125,23 @@ def train(
 class _Progress:
     """Mean loss and speed since the last line of the log, and the time since the last checkpoint."""
 
-    def __init__(self, journal: Journal | None, iteration: int) -> None:
-        self.journal, self.count, self.images, self.total = journal, 0, 0, 0.0
+    def __init__(self, journal: Journal | None) -> None:
+        self.journal, self.iterations, self.images, self.total = journal, 0, 0, 0.0
         self.since = self.checkpoint = time.monotonic()
+        self.at: int | None = None
 
-    def add(self, loss: float, images: int) -> None:
-        self.total, self.count, self.images = self.total + loss, self.count + 1, self.images + images
+    def add(self, loss: float, iteration: int, images: int) -> None:
+        count = 1 if self.at is None else iteration - self.at
+        self.at = iteration
+        self.total, self.iterations = self.total + loss * count, self.iterations + count
+        self.images += images * count
 
     def write(self, iteration: int, rate: float) -> None:
         elapsed = time.monotonic() - self.since
         if self.journal is not None:
-            self.journal.write(
-                "training", iteration, loss=self.total / self.count, lr=rate, images_per_second=self.images / elapsed
-            )
-        self.total, self.count, self.images, self.since = 0.0, 0, 0, time.monotonic()
+            speed, mean = self.images / elapsed, self.total / self.iterations
+            self.journal.write("training", iteration, loss=mean, lr=rate, images_per_second=speed)
+        self.total, self.iterations, self.images, self.since = 0.0, 0, 0, time.monotonic()
 
     @property
     def minutes(self) -> float:
@@ -139,14 +166,14 @@ def _validate(run: Run, judge: Validation | None, journal: Journal | None) -> No
         journal.picture(name, run.iteration, pixels)
 
 
-def _keep(batch: Batch, folder: Path, run: Run) -> Path:
+def _keep(batch: Batch, iteration: int, folder: Path, run: Run) -> Path:
     """Save the batch that ruined a step, captures included, for whoever looks into it."""
-    captures = run.capture(batch.to(run.device))
+    captures = run.capture(batch.to(run.device), iteration, run.accelerator.process_index)
     tensors = {**batch.tensors(), "capture": captures.capture, "target": captures.target}
     path = folder / f"nonfinite-{run.accelerator.process_index}.safetensors"
     with atomic(path) as stream:
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        stream.write(save(content, metadata={"iteration": str(run.iteration), "patches": str(list(batch.numbers))}))
+        stream.write(save(content, metadata={"iteration": str(iteration), "patches": str(list(batch.numbers))}))
     return path
 
 

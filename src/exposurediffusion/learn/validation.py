@@ -11,6 +11,7 @@ from torch import Tensor
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
 from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches, collate
 from exposurediffusion.learn.evaluation import illuminance_correction, psnr, ssim
 from exposurediffusion.learn.pictures import side_by_side
@@ -49,9 +50,12 @@ class Validation:
         size: and their side in packed pixels.
     """
 
-    def __init__(self, patches: Patches, recipe: Recipe, count: int = 8, size: int = 128) -> None:
+    def __init__(self, patches: Patches | CleanViews, recipe: Recipe, count: int = 8, size: int = 128) -> None:
         self.recipe = recipe
-        batch = collate(tuple(range(count)), [patches.patch(number, size) for number in range(count)])
+        if isinstance(patches, CleanViews):
+            batch = Batch(tuple(range(count)), patches.batch(count, size, seeded(_STREAM, device=patches.device)).cpu())
+        else:
+            batch = collate(tuple(range(count)), [patches.patch(number, size) for number in range(count)])
         self.cases = _given(batch) if batch.capture is not None else _made(batch, recipe)
 
     @torch.no_grad()

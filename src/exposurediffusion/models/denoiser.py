@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from exposurediffusion.models.clipping import clip
+from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.nafnet import NAFNet
+from exposurediffusion.models.resunet import ResUNet
+from exposurediffusion.models.stabilised import Stabiliser
 from exposurediffusion.models.unet import UNet
 from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.sensor import SATURATION, photon_counts
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet, "resunet": ResUNet}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class DenoiserConfig:
         origin: feed the capture again beside the state.
         noise_map: feed the expected noise of a state, for cameras other than the one trained on.
         adaptive_residual: mask, direct and residual branch (Eq. 12) instead of one image.
+        domain: what the backbone sees and says: `linear` light; or light on a scale where a capture's noise is uniform
+            (`models/stabilised.py`), of the state and of the capture, and the noise of both: the three flags before
+            `adaptive_residual` are not asked then.
+        white: the brightest estimate; above 1 there is headroom for highlights that the capture still holds.
     """
 
     backbone: str = "unet"
@@ -43,10 +50,14 @@ class DenoiserConfig:
     origin: bool = False
     noise_map: bool = False
     adaptive_residual: bool = True
+    domain: Literal["linear", "stabilised"] = "linear"
+    white: float = 1.0
 
     @property
     def in_channels(self) -> int:
         """Planes that the backbone is given."""
+        if self.domain == "stabilised":
+            return 2 * self.planes + 2
         return self.planes * (1 + self.photons + self.origin + self.noise_map)
 
     @property
@@ -59,30 +70,11 @@ class DenoiserConfig:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What is known of each capture besides its pixels.
-
-    Attributes:
-        ratio: amplification lambda_ref / lambda_T, (b).
-        gain: K, DN per electron, (b).
-        read_variance: light-free variance in DN^2, (b); used by the noise map only.
-        saturation: white - black in DN, to which gain and read variance refer.
-        origin: the capture at reference brightness, (b c h w); used by origin planes only.
-    """
-
-    ratio: Float[Tensor, "b"]
-    gain: Float[Tensor, "b"]
-    read_variance: Float[Tensor, "b"]
-    saturation: float = SATURATION
-    origin: Float[Tensor, "b c h w"] | None = None
-
-
 class Estimate(NamedTuple):
     """What the denoiser says of a state; without the adaptive residual layer only `image` is there.
 
     `image` = mask * direct + (1 - mask) * residual; `direct` is X_hat, `residual` is state + R_hat, all (b c h w) in
-    [0, 1] but for a network without the layer, whose image is not clipped; `mask` is (b 1 h w).
+    [0, white] but for a network without the layer, whose image is not clipped; `mask` is (b 1 h w).
     """
 
     image: Tensor
@@ -104,11 +96,25 @@ def noise_map(
     return torch.sqrt(state.clamp(min=0) * shot + read)
 
 
+def _stabilised(state: Tensor, exposure: Tensor, conditions: Conditions) -> list[Tensor]:
+    """State and capture on the capture's scale, and the noise of both.
+
+    What is collected after the capture is expected light without noise of its own, so that a state of exposure e holds
+    the capture's noise divided by e: uniform, too.
+    """
+    scale = Stabiliser.of(conditions)
+    seen = scale.forward(state)
+    capture = seen if conditions.origin is None else scale.forward(conditions.origin)
+    noise = scale.deviation.expand(len(state), 1, *state.shape[-2:])
+    return [seen, capture, noise, noise / exposure.reshape(-1, 1, 1, 1)]
+
+
 class ExposureDenoiser(nn.Module):
     """A backbone with the paper's inputs and outputs.
 
-    Input planes, in this order: the state; its electrons over the saturation; the capture; the noise map (the last
-    three by configuration).
+    Input planes of linear light, in this order: the state; its electrons over the saturation; the capture; the noise
+    map (the last three by configuration). On the stabilised scale: state, capture, noise of the capture and of the
+    state (one plane each).
     """
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -141,6 +147,16 @@ class ExposureDenoiser(nn.Module):
                 f"these weights are for {self.config.planes} planes, the image has {state.shape[1]} "
                 "(4: Bayer, 9: X-Trans)"
             )
+        if self.config.domain == "stabilised":
+            planes = _stabilised(state, exposure, conditions)
+        else:
+            planes = self._linear(state, exposure, conditions)
+        kind = state.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            planes = [plane.to(torch.get_autocast_dtype(kind)) for plane in planes]  # as the first convolution would
+        return torch.cat(planes, dim=1)
+
+    def _linear(self, state: Tensor, exposure: Tensor, conditions: Conditions) -> list[Tensor]:
         planes = [state]
         if self.config.photons:
             counts = photon_counts(state, exposure, conditions.ratio, conditions.gain, conditions.saturation)
@@ -149,10 +165,7 @@ class ExposureDenoiser(nn.Module):
             planes.append(state if conditions.origin is None else conditions.origin)
         if self.config.noise_map:
             planes.append(noise_map(state, exposure, conditions))
-        kind = state.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            planes = [plane.to(torch.get_autocast_dtype(kind)) for plane in planes]  # as the first convolution would
-        return torch.cat(planes, dim=1)
+        return planes
 
     def forward(
         self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
@@ -160,13 +173,19 @@ class ExposureDenoiser(nn.Module):
         """Estimate the clean image from a state, both at reference brightness (Eq. 12). Any size."""
         padded, (height, width) = pad_planes(self.condition(state, exposure, conditions), self.multiple)
         output = self.backbone(padded).to(state.dtype)[..., :height, :width]
+        scale = Stabiliser.of(conditions) if self.config.domain == "stabilised" else None
+        start = state if scale is None else scale.forward(state)
+
+        def light(values: Tensor) -> Tensor:
+            return values if scale is None else scale.inverse(values)
+
         if not self.config.adaptive_residual:
-            return Estimate(state + output if self.backbone.predicts_residual else output)
-        planes = self.config.planes
+            return Estimate(light(start + output if self.backbone.predicts_residual else output))
+        planes, white = self.config.planes, self.config.white
         mask = torch.sigmoid(output[:, :1])
-        direct = clip(output[:, 1 : 1 + planes])
-        residual = clip(state + output[:, 1 + planes :])
-        return Estimate((mask * direct + (1 - mask) * residual).clamp(0, 1), mask, direct, residual)
+        direct = clip(light(output[:, 1 : 1 + planes]), white)
+        residual = clip(light(start + output[:, 1 + planes :]), white)
+        return Estimate((mask * direct + (1 - mask) * residual).clamp(0, white), mask, direct, residual)
 
     def denoiser(
         self,

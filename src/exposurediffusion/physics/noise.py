@@ -11,11 +11,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from exposurediffusion.physics.mosaic import CFA, pack
-from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, log_uniform
+from exposurediffusion.physics.profile import (
+    CameraProfile,
+    NoiseParameters,
+    calibrated_cameras,
+    log_uniform,
+    tukey_lambda_variance,
+)
 from exposurediffusion.physics.random import (
     PART,
     RandomSource,
@@ -113,7 +119,9 @@ def _expose(
     read = randn(size, generator, device) if shape is None else tukey_lambda(shape, size, generator)
     capture.addcmul_(read, per_image(noise.read) * unit)
     capture.add_(rows * unit)
-    if noise.quantisation > 0:
+    if isinstance(noise.quantisation, Tensor):
+        capture.addcmul_(rounding(size, generator, device), per_image(noise.quantisation) * unit)
+    elif noise.quantisation > 0:
         capture.addcmul_(rounding(size, generator, device), noise.quantisation * unit)
     if noise.colour_bias is not None:
         capture.add_(noise.colour_bias[:, :, None, None] * unit)
@@ -134,26 +142,25 @@ class NoiseModel(ABC):
     gain_range: tuple[float, float] | None = (0.1, 30.0)
     iso: tuple[float, ...] = ()
 
-    def parameters(self, count: int, generator: RandomSource = None) -> NoiseParameters:
-        """Parameters of `count` images, each of a random camera at a random gain."""
-        sources = image_sources(generator, count)
-        cameras = [self.cameras[int(torch.randint(len(self.cameras), (), generator=source))] for source in sources]
-        drawn = []
-        for camera, source in zip(cameras, sources, strict=True):
-            drawn.append(self._at_gain(camera, self._gain(camera, source), source))
-        return stack_parameters(drawn)
+    def parameters(self, count: int, generator: torch.Generator | None = None) -> NoiseParameters:
+        """Parameters of `count` images, each of a random camera at a random gain; drawn on the host."""
+        pick = torch.randint(len(self.cameras), (count,), generator=generator)
+        drawn = [self._at_gain(c, self._gains(c, count, generator), generator) for c in self.cameras]
+        return select_parameters(drawn, pick)
 
-    def _gain(self, camera: CameraProfile, generator: torch.Generator | None) -> Tensor:
-        """A random gain of a camera, (1)."""
+    def _gains(self, camera: CameraProfile, count: int, generator: torch.Generator | None) -> Float[Tensor, "b"]:
+        """Random gains of a camera."""
         if self.iso:
-            place = int(torch.randint(len(self.iso), (), generator=generator))
-            return torch.tensor([camera.gain(self.iso[place])])
+            gains = torch.tensor([camera.gain(iso) for iso in self.iso])
+            return gains[torch.randint(len(gains), (count,), generator=generator)]
         low, high = self.gain_range or (camera.gain_iso_100, camera.gain_iso_6400)
-        return log_uniform(low, high, 1, generator)
+        return log_uniform(low, high, count, generator)
 
     @abstractmethod
-    def _at_gain(self, camera: CameraProfile, gain: Tensor, generator: torch.Generator | None) -> NoiseParameters:
-        """Parameters of one capture at a gain, (1)."""
+    def _at_gain(
+        self, camera: CameraProfile, gain: Float[Tensor, "b"], generator: torch.Generator | None
+    ) -> NoiseParameters:
+        """Parameters of captures of a camera at these gains."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +186,55 @@ class ELDNoise(NoiseModel):
         return camera.sample(gain, "tukey", self.colour_bias, generator)
 
 
-def stack_parameters(items: list[NoiseParameters]) -> NoiseParameters:
-    """One batch of parameters from several of the same kind."""
-    first = items[0]
-    joined = {
-        f.name: torch.cat([getattr(item, f.name) for item in items])
-        for f in fields(first)
-        if isinstance(getattr(first, f.name), Tensor)
-    }
-    rest = {f.name: getattr(first, f.name) for f in fields(first) if f.name not in joined}
-    return NoiseParameters(**joined, **rest)
+@dataclass(frozen=True)
+class WideNoise(ELDNoise):
+    """ELD noise, half of it of cameras that nobody calibrated: any gain, read noise, tails, rows and bits.
+
+    An invented camera has a read noise of 0.7 to 6 electrons before its amplifier and 0.3 to 6 DN (of 14 bits) after
+    it, tails from heavy to none, row offsets of 0.01 to 0.3 of the read noise, 14, 12 or 10 bits, and a black level
+    error of a tenth of the read noise, common to the planes and of each. Its gain is log-uniform from 0.05 to 30 DN per
+    electron.
+    """
+
+    colour_bias: bool = True
+
+    def parameters(self, count: int, generator: torch.Generator | None = None) -> NoiseParameters:
+        """Parameters of `count` images, of a calibrated or an invented camera each."""
+        known = super().parameters(count, generator)
+        pick = torch.randint(2, (count,), generator=generator)
+        return select_parameters([known, self._invented(count, generator)], pick)
+
+    def _invented(self, count: int, generator: torch.Generator | None) -> NoiseParameters:
+        gain, electrons, after, row, bits = (
+            log_uniform(low, high, count, generator)
+            for low, high in ((0.05, 30.0), (0.7, 6.0), (0.3, 6.0), (0.01, 0.3), (1.0, 6.0))
+        )
+        shape = -0.25 + 0.4 * torch.rand(count, generator=generator)
+        deviation = torch.sqrt((electrons * gain) ** 2 + after**2)
+        error = torch.randn((count, 1), generator=generator) + 0.5 * torch.randn((count, 4), generator=generator)
+        return NoiseParameters(
+            gain,
+            deviation / tukey_lambda_variance(shape).float().sqrt(),
+            row * deviation,
+            shape,
+            torch.where(bits < 3, 1.0, torch.where(bits < 5, 4.0, 16.0)),
+            colour_bias=0.1 * deviation[:, None] * error,
+            black=0.11 * deviation,
+            source="an invented camera",
+        )
+
+
+def select_parameters(drawn: list[NoiseParameters], pick: Int[Tensor, "b"]) -> NoiseParameters:
+    """For each image i of a batch the parameters i of `drawn[pick[i]]`; all of them of the same kind."""
+    first, chosen = drawn[0], {}
+    image = torch.arange(len(pick))
+    for f in fields(first):
+        values = [getattr(one, f.name) for one in drawn]
+        if f.name == "quantisation" and any(isinstance(value, Tensor) for value in values):
+            values = [torch.as_tensor(value).expand(len(pick)) for value in values]
+        if isinstance(values[0], Tensor):
+            chosen[f.name] = torch.stack(values)[pick, image]
+    return replace(first, **chosen)
 
 
 def noise_level(

@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from math import gamma, isfinite, log, log2, pi
+from math import isfinite, log, log2, pi
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +21,15 @@ from torch import Tensor
 from exposurediffusion.physics.sensor import SATURATION
 
 
-def tukey_lambda_variance(shape: float) -> float:
+def tukey_lambda_variance(shape: float | Tensor) -> Float[Tensor, "*b"]:
     """Variance of the Tukey-lambda distribution of unit scale; infinite for shape <= -1/2 (pi^2/3 at 0)."""
-    if shape <= -0.5:
-        return float("inf")
-    if abs(shape) < 1e-4:  # the closed form cancels there
-        return pi**2 / 3
-    return 2 / shape**2 * (1 / (1 + 2 * shape) - gamma(shape + 1) ** 2 / gamma(2 * shape + 2))
+    given = torch.as_tensor(shape, dtype=torch.float64)
+    # The closed form cancels near 0, and has no value at and below -1/2.
+    safe = torch.where((given.abs() < 1e-4) | (given <= -0.5), 1.0, given)
+    ratio = torch.exp(2 * torch.lgamma(safe + 1) - torch.lgamma(2 * safe + 2))
+    variance = 2 / safe**2 * (1 / (1 + 2 * safe) - ratio)
+    variance = torch.where(given.abs() < 1e-4, pi**2 / 3, variance)
+    return torch.where(given <= -0.5, torch.inf, variance)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class NoiseParameters:
         read: standard deviation (Gaussian) or scale (Tukey-lambda) of the read noise, (b).
         row: standard deviation of the offset of each sensor row, (b).
         tukey_shape: Tukey-lambda shape of the read noise, (b); None: Gaussian.
-        quantisation: width of the uniform rounding error, DN.
+        quantisation: width of the uniform rounding error, DN; one for all or one for each.
         colour_bias: black level error per plane, (b, planes); None: none.
         black: standard deviation of an unknown error of the black level, (b); None: it is known to be right.
         saturation: white - black, DN.
@@ -50,7 +52,7 @@ class NoiseParameters:
     read: Float[Tensor, "b"]
     row: Float[Tensor, "b"]
     tukey_shape: Float[Tensor, "b"] | None = None
-    quantisation: float = 1.0
+    quantisation: float | Float[Tensor, "b"] = 1.0
     colour_bias: Float[Tensor, "b planes"] | None = None
     black: Float[Tensor, "b"] | None = None
     saturation: float = SATURATION
@@ -61,7 +63,7 @@ class NoiseParameters:
         """Variance of everything that does not depend on light (read, row, rounding), DN squared."""
         unit = torch.ones_like(self.read)
         if self.tukey_shape is not None:
-            unit = torch.tensor([tukey_lambda_variance(s) for s in self.tukey_shape.tolist()]).to(self.read)
+            unit = tukey_lambda_variance(self.tukey_shape).to(self.read)
         return self.read**2 * unit + self.row**2 + self.quantisation**2 / 12
 
     @staticmethod
@@ -72,7 +74,7 @@ class NoiseParameters:
 
     def to(self, device: torch.device | str) -> NoiseParameters:
         """The same parameters on another device."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
     def rescaled(self, saturation: float) -> NoiseParameters:

@@ -59,7 +59,6 @@ class ExposureSchedule:
     @staticmethod
     def random(ratio: PerImage, steps: int = 2, generator: RandomSource = None) -> ExposureSchedule:
         """The capture, then `steps` exposures drawn uniformly in (1, ratio) and sorted, for training (Algorithm 1)."""
-        ratio = _as_ratio(ratio, steps)
         position = rand((len(ratio), steps), generator, ratio.device).T.sort(dim=0).values
         position = torch.cat([torch.zeros_like(position[:1]) if steps else ratio.new_zeros(1, len(ratio)), position])
         return ExposureSchedule(1 + (ratio - 1) * position, ratio)
@@ -221,8 +220,8 @@ def expose(
     """
 
     def limit(x: Tensor) -> Tensor:
-        if clamp is None or (x.detach().amin() >= clamp[0] and x.detach().amax() <= clamp[1]):
-            return x  # no copy: the planes of a large frame are heavy
+        if clamp is None or (x.device.type == "cpu" and x.detach().amin() >= clamp[0] and x.detach().amax() <= clamp[1]):
+            return x  # no copy: the planes of a large frame are heavy; a GPU would have to be waited for
         return x.clamp(*clamp)
 
     schedule_exposures = schedule.exposures.to(capture)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from exposurediffusion.physics.random import RandomSource
 from exposurediffusion.process.exposure import (
@@ -56,6 +57,7 @@ def poisson_kl_loss(
     return estimate * torch.log(estimate / clean) + clean - estimate
 
 
+CURVE_TOE = 0.01
 PIXEL_LOSSES: dict[str, PixelLoss] = {"l1": l1_loss, "kl": poisson_kl_loss}
 
 
@@ -67,6 +69,23 @@ def branch_loss(output: Branches, clean: Float[Tensor, "b c h w"]) -> Float[Tens
     if output.mask is None or output.direct is None or output.residual is None:
         return torch.zeros_like(clean)
     return l1_loss(output.direct, clean) * output.mask + l1_loss(output.residual, clean) * (1 - output.mask)
+
+
+def curve_loss(estimate: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Absolute error on a scale that is nearer to what eyes see: the square root of light, straight near black."""
+    return (torch.sqrt(estimate.clamp(min=0) + CURVE_TOE) - torch.sqrt(clean.clamp(min=0) + CURVE_TOE)).abs()
+
+
+def averages_loss(error: Float[Tensor, "b c h w"], halvings: int = 4) -> Float[Tensor, "b"]:
+    """Mean over 2x2, 4x4, ... averages of the absolute value of the averaged `error`, one number an image.
+
+    Blotches are errors of averages: faint in each pixel, plain in the picture.
+    """
+    total = error.new_zeros(len(error))
+    for _ in range(halvings):
+        error = F.avg_pool2d(error, 2)
+        total = total + error.abs().mean(dim=(1, 2, 3))
+    return total / halvings
 
 
 class StepWeights(nn.Module):
@@ -91,12 +110,18 @@ class Objective:
         branch: weight of the auxiliary branch loss.
         balance: divide each image's loss by its capture's mean absolute error plus this floor, so that bright, clean
             captures count as much as dark, noisy ones (PSNR is a logarithm); None: plain mean.
+        curve: weight of `curve_loss`, balanced by the capture's own, and
+        averages: of `averages_loss`, balanced as the loss of the pixels.
+        white: brightness at which captures are clipped where they balance a loss.
         transition, increment, clamp: of `expose`.
     """
 
     pixel: str = "l1"
     branch: float = 1.0
     balance: float | None = None
+    curve: float = 0.0
+    averages: float = 0.0
+    white: float = 1.0
     transition: Transition = markov
     increment: Increment = mean_increment
     clamp: Sequence[float] | None = None
@@ -111,7 +136,7 @@ def unrolled_loss(
     weights: Float[Tensor, "n"] | None = None,
     adjust: Adjust = identity,
     generator: RandomSource = None,
-) -> tuple[Float[Tensor, ""], list[float]]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n"]]:
     """Algorithm 1: the weighted mean of the loss of every step of the simulated exposure.
 
     Args:
@@ -124,7 +149,7 @@ def unrolled_loss(
         generator: of sampled increments.
 
     Returns:
-        The loss, and the unweighted loss of each step for the log.
+        The loss, and the unweighted loss of each step.
     """
     outputs: list[Branches] = []
 
@@ -132,10 +157,14 @@ def unrolled_loss(
         outputs.append(evaluate(state, exposure))
         return outputs[-1].image
 
-    balance = torch.ones(len(clean), device=clean.device)
-    if objective.balance is not None:
-        balance = 1 / (l1_loss(capture.clamp(0, 1), clean).mean(dim=(1, 2, 3)) + objective.balance)
+    def balance(loss: PixelLoss) -> Tensor | float:
+        """The factor of a loss for each image."""
+        if objective.balance is None:
+            return 1.0
+        return 1 / (loss(capture.clamp(0, objective.white), clean).mean(dim=(1, 2, 3)) + objective.balance)
+
     pixel = PIXEL_LOSSES[objective.pixel]
+    plain, curved = balance(l1_loss), balance(curve_loss) if objective.curve else 1.0
     losses = []
     for step in expose(
         denoise,
@@ -148,7 +177,12 @@ def unrolled_loss(
         generator=generator,
     ):
         error = pixel(step.estimate, clean) + objective.branch * branch_loss(outputs[-1], clean)
-        losses.append((error.mean(dim=(1, 2, 3)) * balance).mean())
+        loss = error.mean(dim=(1, 2, 3)) * plain
+        if objective.curve:
+            loss = loss + objective.curve * curved * curve_loss(step.estimate, clean).mean(dim=(1, 2, 3))
+        if objective.averages:
+            loss = loss + objective.averages * plain * averages_loss(step.estimate - clean)
+        losses.append(loss.mean())
     stacked = torch.stack(losses)
     total = stacked.mean() if weights is None else (stacked * weights).sum()
-    return total, stacked.detach().tolist()
+    return total, stacked.detach()

@@ -1,0 +1,202 @@
+"""Everything worth doing on a GPU that is lent for a quarter of an hour, by one command.
+
+    python benchmarks/gpu.py --minutes 9.5 --pictures pictures.safetensors -o OUT [--default W] [--fine W]
+
+In this order: what the machine can do (bf16 matrix rate, copy bandwidth); whether it computes what the CPU does; how
+fast it enhances and trains, and how much of a training step is the network's; then `default` and `fine` are trained for
+the rest of the time, from the newest weights if these are given. OUT gets figures.json, the logs, and the averaged
+weights in half precision, each of less than 16 MB; they are written every minute, so that a machine that goes away
+takes little with it.
+
+Needs PyTorch, accelerate, safetensors and Pillow. To try it without a GPU: --device cpu --tiny.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from common import machine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from exposurediffusion.data.pictures import read_pictures
+from exposurediffusion.data.views import CleanViews
+from exposurediffusion.learn.execution import Execution
+from exposurediffusion.learn.presets import PRESETS
+from exposurediffusion.learn.recipe import Recipe
+from exposurediffusion.learn.run import Run
+from exposurediffusion.learn.trainer import train
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.physics.mosaic import CFA
+
+BEGUN = time.monotonic()
+LEAVE = 12.0  # seconds at the end, for what the machine itself takes
+
+
+def rate_of(work: Callable[[], object], seconds: float, device: torch.device) -> float:
+    """Calls a second, after three that are not counted."""
+    for _ in range(3):
+        work()
+    count, begun = 0, synchronised(device)
+    while time.monotonic() - begun < seconds:
+        work()
+        count += 1
+        if count % 10 == 0:
+            synchronised(device)
+    return count / (synchronised(device) - begun)
+
+
+def synchronised(device: torch.device) -> float:
+    """The time when all is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic()
+
+
+def limits(device: torch.device, side: int) -> dict[str, float]:
+    """bf16 matrix rate, TFLOP/s, and the bandwidth of a copy, read and written, GB/s."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    source = torch.randn(side * side * 4, device=device)
+    target = torch.empty_like(source)
+    matrices = rate_of(lambda: a @ b, 1.0, device) * 2 * side**3 / 1e12
+    copies = rate_of(lambda: target.copy_(source), 1.0, device) * 2 * source.numel() * 4 / 1e9
+    return {"bf16_tflops": round(matrices, 1), "copy_gb_per_second": round(copies)}
+
+
+def agreement(recipe: Recipe, device: torch.device) -> dict[str, float]:
+    """Largest difference between the estimates of the device and of the CPU, root mean square over the CPU's."""
+    torch.manual_seed(0)
+    model = ExposureDenoiser(recipe.denoiser).eval()
+    capture = torch.rand(2, recipe.planes, 128, 128)
+    one = torch.ones(2)
+    conditions = Conditions(100 * one, 2 * one, 9 * one)
+    with torch.no_grad():
+        wanted = model(capture, one, conditions).image
+        model.to(device)
+        there = replace(conditions, **{k: getattr(conditions, k).to(device) for k in ("ratio", "gain", "read_variance")})
+        found = {}
+        for name, half in (("fp32", False), ("bf16", True)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                image = model(capture.to(device), one.to(device), there).image.float().cpu()
+            found[name] = float((image - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
+    return found
+
+
+def enhance_rate(recipe: Recipe, device: torch.device, shape: tuple[int, int]) -> dict[str, float]:
+    """Megapixels a second of two evaluations of a whole frame (T = 1)."""
+    model = ExposureDenoiser(recipe.denoiser).to(device, memory_format=torch.channels_last).eval()
+    capture, one = torch.rand(1, recipe.planes, *shape, device=device), torch.ones(1, device=device)
+    conditions = Conditions(100 * one, 2 * one, 9 * one)
+    megapixels = capture.numel() / 1e6
+    found = {}
+    for name, half in (("fp32", False), ("bf16", True)):
+
+        def twice(half: bool = half) -> None:
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+                model(model(capture, one, conditions).image, 100 * one, replace(conditions, origin=capture))
+
+        found[name] = round(rate_of(twice, 1.0, device) * megapixels, 1)
+    return found
+
+
+def training_rate(recipe: Recipe, views: CleanViews, device: torch.device) -> dict[str, float]:
+    """Images a second of whole feed-forward steps, of the network on one batch alone, and of the data alone."""
+    run = Run(recipe, Execution(device=device.type))  # type: ignore[arg-type]
+    stream = run.batches(views, 0)
+    whole = rate_of(lambda: run.step(next(stream)), 4.0, device)
+    data = rate_of(lambda: run.capture(next(stream), 0), 2.0, device)
+    captures = run.capture(next(stream), 0)
+
+    def network() -> None:
+        loss = run.loss(captures, 0)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimizer.step()
+
+    alone = rate_of(network, 3.0, device)
+    found = {"whole": recipe.batch * whole, "network": recipe.batch * alone, "data": recipe.batch * data}
+    return {**{name: round(value, 1) for name, value in found.items()}, "share": round(whole / alone, 3)}
+
+
+def train_for(
+    name: str, recipe: Recipe, views: CleanViews, minutes: float, initial: Path | None, out: Path, device: torch.device
+) -> None:
+    """Train, with half-precision weights in `out` every minute."""
+    folder, written = out.parent / f"{out.name}-runs" / name, time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def tick(run: Run, loss: float) -> None:
+        nonlocal written
+        if time.monotonic() - written > 60:
+            run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
+            written = time.monotonic()
+            print(f"{name}: {run.iteration} iterations, {run.spent:.2f} minutes, loss {loss:.4f}", flush=True)
+        if run.share >= 1:
+            run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
+
+    execution = Execution(device=device.type, validate_every=0, tensorboard=False)  # type: ignore[arg-type]
+    try:
+        train(recipe, views, folder, execution=execution, initial=initial, minutes=minutes, tick=tick)
+    finally:
+        shutil.copy(folder / "log.jsonl", out / f"{name}.jsonl")
+
+
+def seconds_left(minutes: float) -> float:
+    """Until the end of the whole command."""
+    return 60 * minutes - (time.monotonic() - BEGUN) - LEAVE
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, required=True, help="of everything")
+    parser.add_argument("--pictures", type=Path, required=True, help="made by `expose prepare`")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
+    parser.add_argument("--networks", nargs="+", default=["default", "fine"], help="presets, trained in this order")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.5, 0.5], help="of the time of training")
+    parser.add_argument("--initial", nargs="+", type=Path, default=[], help="weights to begin from, one for each")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--skip-figures", action="store_true", help="train alone")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to try it on a CPU")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    torch.backends.cudnn.benchmark = True
+    options.out.mkdir(parents=True, exist_ok=True)
+    recipes = {name: PRESETS[name].recipe for name in options.networks}
+    if options.tiny:
+        recipes = {name: replace(recipe, batch=4, patch=32) for name, recipe in recipes.items()}
+    figures: dict[str, object] = {"machine": machine(device.type)}
+
+    def told(name: str, value: object) -> None:
+        figures[name] = value
+        (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+        print(f"{time.monotonic() - BEGUN:6.1f} s  {name}: {value}", flush=True)
+
+    begun = time.monotonic()
+    views = CleanViews(read_pictures(options.pictures).to(device), CFA("RGGB"))
+    told("seconds_to_read_pictures", round(time.monotonic() - begun, 1))
+    if not options.skip_figures:
+        told("limits", limits(device, 256 if options.tiny else 8192))
+        for name, recipe in recipes.items():
+            told(f"{name}_difference_to_cpu", agreement(recipe, device))
+            told(f"{name}_megapixels_per_second", enhance_rate(recipe, device, (64, 64) if options.tiny else (1504, 2000)))
+            told(f"{name}_training_images_per_second", training_rate(recipe, views, device))
+    initial = [*options.initial, *[None] * len(recipes)]
+    shares = options.shares[: len(recipes)]
+    for place, (name, recipe) in enumerate(recipes.items()):
+        minutes = seconds_left(options.minutes) / 60 * shares[place] / sum(shares[place:])
+        told(f"{name}_minutes", round(minutes, 2))
+        train_for(name, recipe, views, minutes, initial[place], options.out, device)
+
+
+if __name__ == "__main__":
+    main()
