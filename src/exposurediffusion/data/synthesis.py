@@ -33,6 +33,7 @@ CAMERA_FROM_XYZ: dict[str, tuple[int, ...]] = {
     "CanonEOS70D": (7034, -804, -1014, -4420, 12564, 2058, -851, 1994, 5758),
     "CanonEOS700D": (6602, -841, -939, -4472, 12458, 2247, -975, 2039, 6148),
 }
+HIGHLIGHT = 4.0  # where light is clipped, in units of white
 PANORAMA_FOCAL = 240 / (2 * tan(radians(76) / 2)) / 1024  # pixels of focal length per pixel of panorama width
 _ORDER = 1  # keeps the stream of the scenes' order apart from those of patches
 
@@ -49,7 +50,7 @@ def record(
     white_balance: tuple[float, float],
     cfa: CFA,
     level: float,
-    highlight: float = 4.0,
+    highlight: float = HIGHLIGHT,
 ) -> Float[Tensor, "*b planes h w"]:
     """The noise-free planes that a camera would record of a linear picture.
 
@@ -64,17 +65,18 @@ def record(
     camera_rgb = torch.einsum("ij,...jhw->...ihw", camera_from_rgb(camera), rgb).clamp(min=0)
     balance = torch.tensor([1 / white_balance[0], 1.0, 1 / white_balance[1]])[:, None, None]
     camera_rgb = camera_rgb * balance
-    return pack(
-        mosaic_from_rgb((camera_rgb * _gain_for(camera_rgb[..., 1, :, :], level)).clamp(max=highlight), cfa), cfa
-    )
+    green = camera_rgb[..., 1:2, :, :].flatten(-2)
+    gain = gain_for(green, torch.full(green.shape[:-2], level, dtype=torch.float64)).float()[..., None, None, None]
+    return pack(mosaic_from_rgb((camera_rgb * gain).clamp(max=highlight), cfa), cfa)
 
 
-def _gain_for(green: Tensor, level: float) -> float:
-    """The factor that brings the mean of `green`, clipped at white, to `level`; three fixed-point steps suffice."""
-    gain = level / max(float(green.mean()), 1e-6)
+def gain_for(light: Float[Tensor, "*b channels n"], level: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """The factors that bring the largest of the channels' means, clipped at white, to `level`; three steps suffice."""
+    gain = level / light.mean(dim=-1).amax(dim=-1).clamp(min=1e-6)
     for _ in range(3):
-        gain *= level / max(float((green * gain).clamp(max=1).mean()), 1e-6)
-    return min(gain, 1e6)
+        clipped = (light * gain.to(light.dtype)[..., None, None]).clamp(max=1)
+        gain = gain * level / clipped.mean(dim=-1).amax(dim=-1).clamp(min=1e-6)
+    return gain.clamp(max=1e6)
 
 
 @dataclass(frozen=True)

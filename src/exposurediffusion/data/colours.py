@@ -1,0 +1,90 @@
+"""The colours of training light, drawn for whole batches on one device: cameras, lamps, and painted shapes.
+
+Photographs hardly hold large areas of saturated light (neon, coloured diodes), which night scenes are full of; so some
+images get such a light, and some a shape or a whole field of one colour.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import log, pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from exposurediffusion.data.synthesis import CAMERA_FROM_XYZ, camera_from_rgb
+from exposurediffusion.physics.mosaic import CFA, pack
+
+MIXED = 1 / 3  # share of images by a mixture of two cameras
+TUNGSTEN_OR_SHADE = 0.05  # share of images with unusual white-balance gains
+LIT = 0.15  # share of images in coloured light
+TURNED = 0.10  # share of images with all hues turned
+SHAPED = 0.15  # share of images with a painted shape
+FIELD = 0.04  # share of images painted all over
+WEAKEST_LIGHT, WEAKEST_PAINT = 1 / 30, 1 / 300  # the least a channel keeps of it
+
+
+@lru_cache(maxsize=4)
+def _cameras(device: torch.device) -> Float[Tensor, "cameras 3 3"]:
+    return torch.stack([camera_from_rgb(name) for name in CAMERA_FROM_XYZ]).to(device)
+
+
+def draw_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "b 3 3"]:
+    """Linear sRGB to the raw RGB of random cameras, in random light: one matrix per image."""
+    device = generator.device
+    u = torch.rand((12, count), generator=generator, device=device)
+    cameras = _cameras(device)
+    first, second = cameras[torch.randint(len(cameras), (2, count), generator=generator, device=device)]
+    camera = torch.lerp(first, second, (u[0] * (u[1] < MIXED))[:, None, None])
+    eye, grey = torch.eye(3, device=device), torch.full((3, 3), 1 / 3, device=device)
+    saturation = torch.lerp(grey, eye, (0.6 + 0.8 * u[2])[:, None, None])
+    hue = (2 * pi * u[3] * (u[4] < TURNED))[:, None, None]
+    cycle = eye.roll(1, 0)
+    turn = grey + hue.cos() * (eye - grey) + hue.sin() * (cycle - cycle.T) / 3**0.5  # around the grey axis
+    usual = torch.stack([1.4 + 1.2 * u[5], torch.ones_like(u[5]), 1.2 + 1.3 * u[6]], dim=1)
+    wide = torch.stack([0.8 + 2.7 * u[5], torch.ones_like(u[5]), 0.8 + 2.7 * u[6]], dim=1)
+    balance = torch.where((u[7] < TUNGSTEN_OR_SHADE)[:, None], wide, usual)
+    lamp = WEAKEST_LIGHT ** u[8:11].T
+    lamp = torch.where((u[11] < LIT)[:, None], lamp / lamp.amax(1, keepdim=True), 1.0)
+    return (lamp / balance)[:, :, None] * (turn @ camera @ saturation)
+
+
+def paint(light: Float[Tensor, "b planes h w"], cfa: CFA, generator: torch.Generator) -> Float[Tensor, "b planes h w"]:
+    """Paint a shape of one colour over some images: an ellipse, a rectangle, half of the image or all of it.
+
+    Args:
+        light: raw planes of any scale, RGGB or X-Trans.
+        cfa: their colour filter array; the planes begin with its tile.
+        generator: decides which images, and what they get.
+    """
+    u = torch.rand((16, light.shape[0], 1, 1, 1), generator=generator, device=light.device)
+    y, x = _places(light.shape[-1], cfa, light.device)
+    large = u[0] < 0.25  # so large that one edge alone is seen: half of the image
+    half = torch.where(large, 40.0, 0.15 * 6 ** u[1:3])  # sides / 2, in halves of the image
+    centre = torch.where(large, 1.4 * u[3:5] - 0.7, 1.8 * u[3:5] - 0.9)
+    cos, sin = (2 * pi * u[5]).cos(), (2 * pi * u[5]).sin()
+    along, across = (x - centre[0]) * cos + (y - centre[1]) * sin, (y - centre[1]) * cos - (x - centre[0]) * sin
+    along = ((along - torch.where(large, half[0], 0.0)) / half[0]).square()
+    across = (across / half[1]).square()
+    rounded = (u[6] < 0.5) & ~large
+    inside = torch.maximum(along, across) + rounded * torch.minimum(along, across) < 1
+    painted = (u[7] < FIELD) | (inside & (u[8] < SHAPED))
+    slope = 0.15 * u[9]
+    shading = 1 + slope * (2 * pi * u[10]).cos() * x + slope * (2 * pi * u[10]).sin() * y
+    colour = WEAKEST_PAINT ** u[11:14, :, 0, 0, 0].T
+    brightness = light.mean(dim=(1, 2, 3)) * torch.exp((2 * u[14, :, 0, 0, 0] - 1) * log(8))
+    return torch.where(painted, of_planes(colour * brightness[:, None], cfa)[..., None, None] * shading, light)
+
+
+def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b planes *n"]:
+    """What belongs to red, green and blue, for each plane."""
+    return torch.stack([colours[:, "RGB".index(letter)] for letter in cfa.colours], dim=1)
+
+
+def _places(size: int, cfa: CFA, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where the sites of all planes lie, from -1 to 1: y and x, each (planes, size, size)."""
+    span = size * cfa.stride
+    axis = (torch.arange(span, device=device) * 2 - (span - 1)) / span
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return pack(y, cfa), pack(x, cfa)
