@@ -58,23 +58,29 @@ def paint(light: Float[Tensor, "b planes h w"], cfa: CFA, generator: torch.Gener
         cfa: their colour filter array; the planes begin with its tile.
         generator: decides which images, and what they get.
     """
-    u = torch.rand((16, light.shape[0], 1, 1, 1), generator=generator, device=light.device)
-    y, x = _places(light.shape[-1], cfa, light.device)
+    count, _, size, _ = light.shape
+    u = torch.rand((16, count), generator=generator, device=light.device)
     large = u[0] < 0.25  # so large that one edge alone is seen: half of the image
-    half = torch.where(large, 40.0, 0.15 * 6 ** u[1:3])  # sides / 2, in halves of the image
-    centre = torch.where(large, 1.4 * u[3:5] - 0.7, 1.8 * u[3:5] - 0.9)
+    half_length, half_width = torch.where(large, 40.0, 0.15 * 6 ** u[1:3])  # in halves of the image
+    x, y = 1.8 * u[3:5] - 0.9
     cos, sin = (2 * pi * u[5]).cos(), (2 * pi * u[5]).sin()
-    along, across = (x - centre[0]) * cos + (y - centre[1]) * sin, (y - centre[1]) * cos - (x - centre[0]) * sin
-    along = ((along - torch.where(large, half[0], 0.0)) / half[0]).square()
-    across = (across / half[1]).square()
-    rounded = (u[6] < 0.5) & ~large
+    start = torch.where(large, half_length, 0.0)
+    along = torch.stack([cos, sin, -cos * x - sin * y - start], dim=1) / half_length[:, None]
+    across = torch.stack([-sin, cos, sin * x - cos * y], dim=1) / half_width[:, None]
+    slope = 0.15 * u[6]
+    shading = torch.stack([slope * (2 * pi * u[7]).cos(), slope * (2 * pi * u[7]).sin(), torch.ones_like(slope)], dim=1)
+    along, across, shading = (torch.stack([along, across, shading]) @ _places(size, cfa, light.device)).unflatten(
+        -1, light.shape[1:]
+    )
+    along, across = along.square(), across.square()
+    rounded, painted, field = (
+        (each)[:, None, None, None] for each in ((u[8] < 0.5) & ~large, u[9] < SHAPED, u[10] < FIELD)
+    )
     inside = torch.maximum(along, across) + rounded * torch.minimum(along, across) < 1
-    painted = (u[7] < FIELD) | (inside & (u[8] < SHAPED))
-    slope = 0.15 * u[9]
-    shading = 1 + slope * (2 * pi * u[10]).cos() * x + slope * (2 * pi * u[10]).sin() * y
-    colour = WEAKEST_PAINT ** u[11:14, :, 0, 0, 0].T
-    brightness = light.mean(dim=(1, 2, 3)) * torch.exp((2 * u[14, :, 0, 0, 0] - 1) * log(8))
-    return torch.where(painted, of_planes(colour * brightness[:, None], cfa)[..., None, None] * shading, light)
+    colour = WEAKEST_PAINT ** u[11:14].T
+    brightness = light.mean(dim=(1, 2, 3)) * torch.exp((2 * u[14] - 1) * log(8))
+    paint = of_planes(colour * brightness[:, None], cfa)[..., None, None] * shading
+    return torch.where(inside & painted | field, paint, light)
 
 
 def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b planes *n"]:
@@ -82,9 +88,9 @@ def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b pl
     return torch.stack([colours[:, "RGB".index(letter)] for letter in cfa.colours], dim=1)
 
 
-def _places(size: int, cfa: CFA, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the sites of all planes lie, from -1 to 1: y and x, each (planes, size, size)."""
+def _places(size: int, cfa: CFA, device: torch.device) -> Float[Tensor, "3 n"]:
+    """Where the sites of all planes lie: x and y from -1 to 1, and 1."""
     span = size * cfa.stride
     axis = (torch.arange(span, device=device) * 2 - (span - 1)) / span
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return pack(y, cfa), pack(x, cfa)
+    return torch.stack([pack(each, cfa.tile).flatten() for each in (x, y, torch.ones_like(x))])

@@ -36,33 +36,37 @@ class Looks:
         return Looks(self.picture[part], self.place[part], self.mirror[part], self.swap[part])
 
 
-def crops(pictures: Pictures, looks: Looks, span: int) -> Int64[Tensor, "b span span"]:
-    """The numbers of the pixels in squares of photographs."""
+Grid = tuple[slice, slice]
+"""Which rows and columns of an image of `span` x `span` sites are wanted."""
+
+
+def crops(pictures: Pictures, looks: Looks, span: int, grid: Grid) -> Int64[Tensor, "b rows columns"]:
+    """The numbers of the pixels in squares of photographs, at the sites of a grid."""
     row, column = _crop_axes(pictures, looks, span)
     row, column = row.long() * pictures.columns[looks.picture, None], column.long()
-    along = torch.where(looks.swap[:, None], column, row)[:, :, None]
-    across = torch.where(looks.swap[:, None], row, column)[:, None, :]
+    along = torch.where(looks.swap[:, None], column, row)[:, grid[0], None]
+    across = torch.where(looks.swap[:, None], row, column)[:, None, grid[1]]
     return pictures.first[looks.picture, None, None] + along + across
 
 
 def views(
-    pictures: Pictures, looks: Looks, span: int
-) -> tuple[Float[Tensor, "b span span"], Float[Tensor, "b span span"]]:
+    pictures: Pictures, looks: Looks, span: int, grid: Grid
+) -> tuple[Float[Tensor, "b rows columns"], Float[Tensor, "b rows columns"]]:
     """Row and column, in pixels, of each ray of perspective views of panoramas; of photographs: those of `crops`.
 
-    The views are `data.synthesis.Panorama.view`'s, with any yaw, and pitches mostly near the horizon.
+    The views are those of `data.synthesis.Panorama.view`, with any yaw, and pitches mostly near the horizon.
     """
     rows, columns, panorama = (
         each[looks.picture, None, None] for each in (pictures.rows, pictures.columns, pictures.panorama)
     )
     tilt, turn = (2 * looks.place.T - 1)[..., None, None].unbind()
     pitch, yaw = torch.atan(1.2 * tilt), pi * turn
-    y, x = (axis / (PANORAMA_FOCAL * columns) for axis in _spread(*_axes(looks, span), looks.swap))
+    y, x = (axis / (PANORAMA_FOCAL * columns) for axis in _spread(*_axes(looks, span), looks.swap, grid))
     up, forward = pitch.sin() - y * pitch.cos(), pitch.cos() + y * pitch.sin()
     longitude, latitude = torch.atan2(x, forward) + yaw, torch.atan2(up, torch.hypot(x, forward))
     row = ((0.5 - latitude / pi) * rows - 0.5).clamp(min=0).minimum(rows - 1)
     column = torch.remainder(longitude / (2 * pi) + 0.5, 1) * columns - 0.5
-    flat_row, flat_column = _spread(*_crop_axes(pictures, looks, span), looks.swap)
+    flat_row, flat_column = _spread(*_crop_axes(pictures, looks, span), looks.swap, grid)
     return torch.where(panorama, row, flat_row), torch.where(panorama, column, flat_column)
 
 
@@ -88,10 +92,10 @@ def _crop_axes(pictures: Pictures, looks: Looks, span: int) -> tuple[Float[Tenso
 
 
 def _spread(
-    down: Float[Tensor, "b span"], right: Float[Tensor, "b span"], swap: Bool[Tensor, " b"]
-) -> tuple[Float[Tensor, "b span span"], Float[Tensor, "b span span"]]:
-    """What depends on the picture's row, and on its column, at each site of the image."""
+    down: Float[Tensor, "b span"], right: Float[Tensor, "b span"], swap: Bool[Tensor, " b"], grid: Grid
+) -> tuple[Float[Tensor, "b rows columns"], Float[Tensor, "b rows columns"]]:
+    """What depends on the picture's row, and on its column, at the sites of a grid."""
     swap = swap[:, None, None]
-    y = torch.where(swap, down[:, None, :], down[:, :, None])
-    x = torch.where(swap, right[:, :, None], right[:, None, :])
+    y = torch.where(swap, down[:, None, grid[1]], down[:, grid[0], None])
+    x = torch.where(swap, right[:, grid[0], None], right[:, None, grid[1]])
     return y, x

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil, log
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from exposurediffusion.data.colours import draw_matrices, of_planes, paint
@@ -20,7 +20,7 @@ from exposurediffusion.data.pictures import Pictures
 from exposurediffusion.data.synthesis import HIGHLIGHT, gain_for
 from exposurediffusion.physics.mosaic import CFA, pack
 
-HALVED = 0.3  # share of images at half the scale
+HALVED = 3  # one image in so many is at half the scale
 
 
 @dataclass(frozen=True)
@@ -63,42 +63,58 @@ class CleanViews:
             generator: on the pictures' device.
         """
         wide, looks = self._draw(count, generator)
+        colours = of_planes(draw_matrices(count, generator), self.cfa)
         parts = []
-        for part, may_be_wide in ((looks[:wide], True), (looks[wide:], False)):
-            halved = round(HALVED * len(part))
-            parts.append(self.rgb(part[:halved], size, may_be_wide, density=2))
-            parts.append(self.rgb(part[halved:], size, may_be_wide, density=1))
-        matrices = of_planes(draw_matrices(count, generator), self.cfa)
-        light = (torch.cat(parts) * matrices.transpose(1, 2)[..., None, None]).sum(1).clamp(min=0)
-        light = paint(light, self.cfa, generator)
+        for group, may_be_wide in ((slice(wide), True), (slice(wide, count), False)):
+            looks_, colours_ = looks[group], colours[group]
+            halved = len(looks_) // HALVED
+            parts.append(self.light(looks_[:halved], colours_[:halved], size, may_be_wide, density=2))
+            parts.append(self.light(looks_[halved:], colours_[halved:], size, may_be_wide, density=1))
+        light = paint(torch.cat(parts).clamp(min=0), self.cfa, generator)
         u = torch.rand(count, generator=generator, device=generator.device)
         level = torch.exp(log(self.level[0]) + log(self.level[1] / self.level[0]) * u)
         return (light * gain_for(light.flatten(-2), level)[:, None, None, None]).clamp(max=HIGHLIGHT)
 
-    def rgb(self, looks: Looks, size: int, wide: bool, density: int) -> Float[Tensor, "b 3 planes size size"]:
-        """The pictures' linear light at the sites of all planes.
+    def light(
+        self, looks: Looks, colours: Float[Tensor, "b planes 3"], size: int, wide: bool, density: int
+    ) -> Float[Tensor, "b planes size size"]:
+        """What the sites of all planes see of the pictures.
 
         Args:
             looks: where.
+            colours: how much of linear red, green and blue each plane sees.
             size: side in packed pixels.
             wide: whether some may be panoramas; photographs alone take a quarter of the time.
             density: samples per site along a side, whose mean is taken; the scale is smaller by as much.
         """
-        span = size * self.cfa.stride * density
-        if not wide:
-            return self._take(self._sites(crops(self.pictures, looks, span), density)).mean(2)
-        row, column = (self._sites(each, density) for each in views(self.pictures, looks, span))
+        span, look = size * self.cfa.stride * density, self._look if wide else self._cut
+        grids = [(slice(i, None, density), slice(j, None, density)) for i in range(density) for j in range(density)]
+        total = look(looks, colours, span, grids[0])
+        for grid in grids[1:]:
+            total = total + look(looks, colours, span, grid)
+        return total / len(grids)
+
+    def _cut(self, looks: Looks, colours: Tensor, span: int, grid: tuple[slice, slice]) -> Tensor:
+        """One sample a site of photographs."""
+        return self._take(pack(crops(self.pictures, looks, span, grid), self.cfa.tile), colours)
+
+    def _look(self, looks: Looks, colours: Tensor, span: int, grid: tuple[slice, slice]) -> Tensor:
+        """One sample a site of panoramas or photographs, interpolated."""
+        y, x = (pack(axis, self.cfa.tile) for axis in views(self.pictures, looks, span, grid))
         first, rows, columns = (
-            each[looks.picture, None, None, None, None]
-            for each in (self.pictures.first, self.pictures.rows, self.pictures.columns)
+            each[looks.picture, None, None, None]
+            for each in (self.pictures.first, self.pictures.rows.int(), self.pictures.columns.int())
         )
-        top, left = row.floor(), column.floor()
-        down, right = (row - top)[:, None], (column - left)[:, None]
-        upper, lower = (first + y * columns for y in (top.long(), (top.long() + 1).minimum(rows - 1)))
-        left, beside = (x.remainder(columns) for x in (left.long(), left.long() + 1))  # all the way round
-        above = torch.lerp(self._take(upper + left), self._take(upper + beside), right)
-        below = torch.lerp(self._take(lower + left), self._take(lower + beside), right)
-        return torch.lerp(above, below, down).mean(2)
+        top, left = y.floor(), x.floor()
+        down, right = y - top, x - left
+        top, left = top.int(), left.int()
+        below, beside = (top + 1).minimum(rows - 1), left + 1
+        left, beside = torch.where(left < 0, columns - 1, left), torch.where(beside < columns, beside, 0)
+        upper, lower = (
+            torch.lerp(*(self._take(first + (row * columns + column), colours) for column in (left, beside)), right)
+            for row in (top, below)
+        )
+        return torch.lerp(upper, lower, down)
 
     @cached_property
     def _order(self) -> tuple[int, Int64[Tensor, " count"]]:
@@ -118,12 +134,13 @@ class CleanViews:
         mirror = torch.where(u[2:4] < 0.5, -1.0, 1.0)
         return wide, Looks(picture, u[4:6].T, mirror.T, u[6] < 0.5)
 
-    def _sites(self, grid: Shaped[Tensor, "b rows columns"], density: int) -> Shaped[Tensor, "b n planes h w"]:
-        """The samples of each site, sites sorted into planes."""
-        samples = [grid[:, i::density, j::density] for i in range(density) for j in range(density)]
-        return pack(torch.stack(samples, dim=1), self.cfa.tile)
-
-    def _take(self, index: Int64[Tensor, "b n planes h w"]) -> Float[Tensor, "b 3 n planes h w"]:
-        """The pixels of these numbers."""
-        index = 3 * index[:, None] + torch.arange(3, device=index.device)[:, None, None, None, None]
-        return self.pictures.pixels.view(-1).index_select(0, index.view(-1)).view(index.shape).float()
+    def _take(
+        self, index: Int64[Tensor, "b planes h w"], colours: Float[Tensor, "b planes 3"]
+    ) -> Float[Tensor, "b planes h w"]:
+        """What each plane sees of the pixels of these numbers."""
+        red, green, blue = (
+            channel.index_select(0, index.view(-1)).view(index.shape).float()
+            for channel in self.pictures.pixels.unbind(-1)
+        )
+        of_red, of_green, of_blue = colours[..., None, None].unbind(-3)
+        return torch.addcmul(torch.addcmul(red * of_red, green, of_green), blue, of_blue)
