@@ -46,7 +46,7 @@ def prepare_pictures(
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     downscale: int = 2,
     megapixels: float = 1.2,
-    quality: float = 47.0,
+    quality: float = 42.4,
     overwrite: _Flag = False,
     json: _Flag = False,
 ) -> int:
@@ -54,7 +54,7 @@ def prepare_pictures(
 
     Photographs are averaged in linear light, which removes noise and compression, unless a MANIFEST.tsv beside or above
     them says of their processing "box N". Licences are taken from there too. Pictures that cannot be read, are too
-    small, of one brightness or nearly the same as a larger one are named and left out.
+    small, of one colour or nearly the same as a larger one are named and left out.
 
     Example: expose prepare pictures/ -o pictures.safetensors
 
@@ -63,7 +63,7 @@ def prepare_pictures(
         output: the .safetensors file.
         downscale: photographs are averaged so many pixels square.
         megapixels: larger pictures are made as small as this.
-        quality: signal-to-noise ratio that is asked of the compression, dB.
+        quality: signal-to-noise ratio that compression leaves, about so many dB.
         overwrite: replace the file if it exists.
         json: print the summary as JSON.
     """
@@ -148,14 +148,17 @@ def _report(kept: list[_Prepared], output: Path, summary: Summary) -> None:
     }
     rows = [_row(kind, of) for kind, of in kinds.items() if of]
     unstated = sum(one.entry.licence == NOT_STATED for one in kept)
-    notes = [f"{output}: {output.stat().st_size / 1e6:.1f} MB. Licences not stated: {unstated} of {len(kept)}."]
-    header = ("kind", "pictures", "megapixels", "MB", "dB (mean)", "dB (worst)", "worst")
+    worst = min(kept, key=lambda one: one.decibels)
+    notes = [
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB. Licences not stated: {unstated} of {len(kept)}.",
+        f"dB: what compression leaves of the pictures as sRGB has them; the worst is {worst.entry.name}.",
+    ]
+    header = ("kind", "pictures", "megapixels", "MB", "dB, mean", "dB, worst")
     show(Table("Prepared pictures", header, rows, notes))
 
 
 def _row(kind: str, of: list[_Prepared]) -> list[str | int]:
-    worst = min(of, key=lambda one: one.decibels)
-    mean = sum(one.decibels for one in of) / len(of)
+    decibels = [one.decibels for one in of]
     megapixels, megabytes = sum(one.pixels for one in of) / 1e6, sum(one.size for one in of) / 1e6
-    figures = f"{megapixels:.1f}", f"{megabytes:.2f}", f"{mean:.1f}", f"{worst.decibels:.1f}"
-    return [kind, len(of), *figures, worst.entry.name]
+    figures = megapixels, megabytes, sum(decibels) / len(of), min(decibels)
+    return [kind, len(of), *(f"{figure:.1f}" for figure in figures)]

@@ -49,8 +49,8 @@ def prepare(
     rows, columns = light.shape[-2:]
     if min(rows, columns) < SMALLEST:
         raise ValueError(f"{path}: too small ({columns} x {rows} pixels, {SMALLEST} are needed)")
-    if light.amax() - light.amin() <= 1e-3 * light.amax():
-        raise ValueError(f"{path}: of one brightness throughout")
+    if (light.amax((1, 2)) - light.amin((1, 2))).amax() <= 1e-3 * light.amax():
+        raise ValueError(f"{path}: of one colour throughout")
     return light, panorama
 
 
