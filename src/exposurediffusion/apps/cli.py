@@ -19,6 +19,7 @@ from exposurediffusion.apps.enhance import find_device
 from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
 from exposurediffusion.apps.planning import check_ratio, check_samples
+from exposurediffusion.apps.prepare import prepare_pictures
 from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.data.raw import read_raw
@@ -191,6 +192,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "cameras": commands.cameras,
     "simulate": simulate,
     "convert": commands.convert,
+    "prepare": prepare_pictures,
     "train": train.command_for([]),
     "evaluate": evaluate,
     "reproduce": reproduce,

@@ -22,6 +22,7 @@ BRIGHTEST = 6e4
 """Light is cut off here, so that it fits 16-bit floating point."""
 _STEPS = 10000  # of the stored integers, from black to white; 65535 of them reach 6.6e4 times white
 _YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_SPREAD = 4.6  # dB by which errors of the three planes grow together when they become red, green and blue
 
 
 def curve(light: np.ndarray) -> np.ndarray:
@@ -35,14 +36,14 @@ def encode(light: Float32[np.ndarray, "3 rows columns"], exposure: float, qualit
     Args:
         light: linear, non-negative.
         exposure: factor that brings it to the levels of a common photograph.
-        quality: signal-to-noise ratio of each stored plane on the scale of `curve`, white as the peak, dB.
+        quality: signal-to-noise ratio of red, green and blue on the scale of `curve`, white as the peak, dB (about).
 
     Returns:
         Three codestreams.
     """
     planes = np.tensordot(_YCC, curve(light * np.float32(exposure)).astype(np.float32), 1) * _STEPS
     planes[1:] += 1 << 15
-    decibels = quality + 20 * log10(0xFFFF / _STEPS)
+    decibels = quality + _SPREAD + 20 * log10(0xFFFF / _STEPS)
     return [_encode_plane(plane.round().clip(0, 0xFFFF).astype(np.uint16), decibels) for plane in planes]
 
 
@@ -76,7 +77,7 @@ def decode(streams: Sequence[bytes], exposure: float, rows: int, columns: int) -
     return torch.from_numpy(_light(exposure)[digits])
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=8)
 def _light(exposure: float) -> np.ndarray:
     """Light of each stored integer, float16."""
     scale = np.arange(1 << 16) / _STEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,14 @@ def srgb_to_linear(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def read_linear(path: Path) -> np.ndarray:
+def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np.ndarray:
     """Read a picture as linear RGB.
 
     HDR (Radiance) and floating-point TIFF are taken as scene-linear; PNG, JPEG and integer TIFF as sRGB.
+
+    Args:
+        path: the file.
+        repaired: is told where values were no numbers or infinite, and became 0 or the brightest light.
 
     Returns:
         float32, (rows, columns, 3), non-negative; 1 is the white of an sRGB picture.
@@ -51,6 +56,8 @@ def read_linear(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not an RGB picture (shape {pixels.shape})")
     pixels = pixels[..., :3]
     if np.issubdtype(pixels.dtype, np.floating):
+        if repaired and (wrong := pixels.size - np.count_nonzero(np.isfinite(pixels))):
+            repaired(f"{path}: {wrong} values are no finite numbers; taken as black, the infinite ones as brightest")
         return np.nan_to_num(pixels.astype(np.float32), posinf=65504.0).clip(min=0)
     return srgb_to_linear(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
 

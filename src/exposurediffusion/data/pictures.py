@@ -54,8 +54,8 @@ class Entry:
     rows: int
     columns: int
     exposure: float
-    sizes: tuple[int, ...]
-    crc32: int
+    sizes: tuple[int, ...] = ()
+    crc32: int = 0
 
 
 @dataclass(frozen=True)

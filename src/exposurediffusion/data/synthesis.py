@@ -6,7 +6,7 @@ Training and simulation share it: linear RGB -> the camera's colour space and in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import atan2, exp, log, pi, radians, tan
@@ -127,12 +127,22 @@ class Photograph:
         return F.avg_pool2d(crop[None], factor)[0] if factor > 1 else crop
 
 
-def load_clean(path: Path, downscale: int = 2) -> Panorama | Photograph:
+def load_clean(path: Path, downscale: int = 2, repaired: Callable[[str], None] | None = None) -> Panorama | Photograph:
     """A clean source from a file: an HDR file twice as wide as high is a panorama, all else a photograph.
 
     Photographs are averaged `downscale` x `downscale` in linear light, which removes noise and compression.
+
+    Args:
+        path: the file.
+        downscale: of PNG, JPEG and WebP.
+        repaired: is told of values that were no numbers.
+
+    Raises:
+        ValueError: not a picture, or too small to be averaged.
     """
-    image = torch.from_numpy(read_linear(path)).permute(2, 0, 1)
+    image = torch.from_numpy(read_linear(path, repaired)).permute(2, 0, 1)
+    if min(image.shape[-2:]) < downscale:
+        raise ValueError(f"{path}: too small ({image.shape[-1]} x {image.shape[-2]} pixels)")
     if path.suffix.lower() == ".hdr" and image.shape[-1] == 2 * image.shape[-2]:
         return Panorama(image.clamp(max=6e4).half(), str(path))
     if path.suffix.lower() not in (".hdr", ".tif", ".tiff"):
