@@ -1,12 +1,12 @@
 """Everything worth doing on a GPU that is lent for a quarter of an hour, by one command.
 
-    python benchmarks/gpu.py --minutes 9.5 --pictures pictures.safetensors -o OUT [--default W] [--fine W]
+    python benchmarks/gpu.py --minutes 9.5 --pictures pictures.safetensors -o OUT [--initial W W] [--trials SECONDS]
 
 In this order: what the machine can do (bf16 matrix rate, copy bandwidth); whether it computes what the CPU does; how
-fast it enhances and trains, and how much of a training step is the network's; then `default` and `fine` are trained for
-the rest of the time, from the newest weights if these are given. OUT gets figures.json, the logs, and the averaged
-weights in half precision, each of less than 16 MB; they are written every minute, so that a machine that goes away
-takes little with it.
+fast it enhances and trains, and how much of a training step is the network's; trials of the recipe, of equal time, if
+wanted; then `default` and `fine` are trained for the rest of the time, from the newest weights if these are given. OUT
+gets figures.json, the logs, and the averaged weights in half precision, each of less than 16 MB; they are written every
+minute, so that a machine that goes away takes little with it.
 
 Needs PyTorch, accelerate, safetensors and Pillow. To try it without a GPU: --device cpu --tiny.
 """
@@ -17,10 +17,12 @@ import argparse
 import json
 import shutil
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import machine
@@ -32,13 +34,16 @@ from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.presets import PRESETS
 from exposurediffusion.learn.recipe import Recipe
-from exposurediffusion.learn.run import Run
+from exposurediffusion.learn.run import NonFiniteLoss, Run
 from exposurediffusion.learn.trainer import train
+from exposurediffusion.learn.validation import Validation
+from exposurediffusion.learn.weights import load, save_weights
 from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.physics.mosaic import CFA
 
 BEGUN = time.monotonic()
+LEVEL = (0.03, 0.16)  # mean green of the scenes to judge by
 LEAVE = 12.0  # seconds at the end, for what the machine itself takes
 
 
@@ -82,7 +87,9 @@ def agreement(recipe: Recipe, device: torch.device) -> dict[str, float]:
     with torch.no_grad():
         wanted = model(capture, one, conditions).image
         model.to(device)
-        there = replace(conditions, **{k: getattr(conditions, k).to(device) for k in ("ratio", "gain", "read_variance")})
+        there = replace(
+            conditions, **{k: getattr(conditions, k).to(device) for k in ("ratio", "gain", "read_variance")}
+        )
         found = {}
         for name, half in (("fp32", False), ("bf16", True)):
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -145,9 +152,54 @@ def train_for(
 
     execution = Execution(device=device.type, validate_every=0, tensorboard=False)  # type: ignore[arg-type]
     try:
-        train(recipe, views, folder, execution=execution, initial=initial, minutes=minutes, tick=tick)
+        for _ in range(20):
+            try:
+                train(recipe, views, folder, execution=execution, initial=initial, minutes=minutes, tick=tick)
+                break
+            except NonFiniteLoss as error:  # the weights are whole, and the time is precious
+                print(f"{name}: {error}", flush=True)
     finally:
         shutil.copy(folder / "log.jsonl", out / f"{name}.jsonl")
+
+
+def changed(recipe: Recipe, denoiser: dict[str, Any] = {}, objective: dict[str, Any] = {}, **rest: Any) -> Recipe:  # noqa: B006 - read only
+    """A recipe with other fields; feed-forward, with a cosine over its whole time."""
+    optimizer = replace(recipe.optimizer, lr=rest.pop("lr", recipe.optimizer.lr))
+    return replace(
+        recipe,
+        denoiser=replace(recipe.denoiser, **denoiser),
+        objective=replace(recipe.objective, steps=0, **objective),
+        optimizer=optimizer,
+        prelude=replace(recipe.prelude, iterations=0),
+        sampling=replace(recipe.sampling, steps=0),
+        **rest,
+    )
+
+
+TRIALS: dict[str, Callable[[Recipe], Recipe]] = {
+    "base": changed,
+    "linear": lambda r: changed(r, {"domain": "linear", "noise_map": True}),
+    "plain-loss": lambda r: changed(r, objective={"curve": 0.0, "averages": 0.0}),
+    "unet": lambda r: changed(r, {"backbone": "unet", "options": {"width": 16, "depth": 4}}),
+    "patch-64": lambda r: changed(r, patch=r.patch // 2, batch=4 * r.batch),
+    "lr-x2": lambda r: changed(r, lr=2 * r.optimizer.lr),
+}
+
+
+def trial(
+    name: str, recipe: Recipe, views: CleanViews, unseen: CleanViews, seconds: float, out: Path
+) -> dict[str, float]:
+    """Train for some seconds, and measure on scenes that were not trained on."""
+    execution = Execution(device=views.device.type, validate_every=0, tensorboard=False)  # type: ignore[arg-type]
+    folder = out.parent / f"{out.name}-runs" / f"trial-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    weights = train(recipe, views, folder, execution=execution, minutes=seconds / 60)
+    model = load(weights, views.device)
+    figures, _ = Validation(unseen, recipe, count=24)(model)
+    figures["iterations"] = model.card.training["iterations"]
+    (out / "trials").mkdir(exist_ok=True)
+    save_weights(out / "trials" / f"{name}.safetensors", model, model.card, torch.float16)
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def seconds_left(minutes: float) -> float:
@@ -165,6 +217,9 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[0.5, 0.5], help="of the time of training")
     parser.add_argument("--initial", nargs="+", type=Path, default=[], help="weights to begin from, one for each")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--trials", type=float, default=0.0, help="seconds of each trial of the recipe; 0: none")
+    parser.add_argument("--unseen", type=Path, help="prepared pictures to judge the trials by")
+    parser.add_argument("--skip-training", action="store_true", help="figures and trials alone")
     parser.add_argument("--skip-figures", action="store_true", help="train alone")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try it on a CPU")
     options = parser.parse_args()
@@ -188,8 +243,24 @@ def main() -> None:
         told("limits", limits(device, 256 if options.tiny else 8192))
         for name, recipe in recipes.items():
             told(f"{name}_difference_to_cpu", agreement(recipe, device))
-            told(f"{name}_megapixels_per_second", enhance_rate(recipe, device, (64, 64) if options.tiny else (1504, 2000)))
+            told(
+                f"{name}_megapixels_per_second",
+                enhance_rate(recipe, device, (64, 64) if options.tiny else (1504, 2000)),
+            )
             told(f"{name}_training_images_per_second", training_rate(recipe, views, device))
+    if options.trials:
+        unseen = CleanViews(read_pictures(options.unseen).to(device), CFA("RGGB"), LEVEL)
+        base = next(iter(recipes.values()))
+        for name, change in TRIALS.items():
+            told(f"trial_{name}", trial(name, change(base), views, unseen, options.trials, options.out))
+        weights = sorted((options.out / "trials").iterdir())
+        for first in range(0, len(weights), 3):  # a file of more than 16 MB might not come back
+            with tarfile.open(options.out / f"trials-{first}.tar", "w") as archive:
+                for path in weights[first : first + 3]:
+                    archive.add(path, path.name)
+        shutil.rmtree(options.out / "trials")
+    if options.skip_training:
+        return
     initial = [*options.initial, *[None] * len(recipes)]
     shares = options.shares[: len(recipes)]
     for place, (name, recipe) in enumerate(recipes.items()):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from exposurediffusion.data.layouts import detect, eld, pairs, raws, sid, sid_references
-from exposurediffusion.data.listing import Pair, choose, held_out
+from exposurediffusion.data.listing import Pair
 from exposurediffusion.data.sid import SidSplit, Subset, sid_subset
+from exposurediffusion.data.splits import choose, held_out
 from tests.data.trees import touch, write_raw
 
 

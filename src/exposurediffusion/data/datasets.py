@@ -1,6 +1,6 @@
-"""Data sets: scenes for training and validation, from pictures, raw files, or pairs of short and long exposures.
+"""Data sets: scenes for training and validation, from raw files, or pairs of short and long exposures.
 
-All of them make training patches by number: patch n is the same in any process, which is what distributed training and
+Both make training patches by number: patch n is the same in any process, which is what distributed training and
 resuming rely on. Scenes come once an epoch (`len` patches), in an order shuffled anew; publications that take eight
 patches of each scene count eight of these as one.
 """
@@ -8,9 +8,7 @@ patches of each scene count eight of these as one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,9 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.data.cache import CachedFrame
-from exposurediffusion.data.images import find_images
-from exposurediffusion.data.listing import Split, choose
-from exposurediffusion.data.synthesis import CleanPatches, Panorama, Photograph, load_clean, scene_of, seeded
+from exposurediffusion.data.synthesis import scene_of, seeded
 from exposurediffusion.data.windows import Cut, draw_cut, whole_tiles
 from exposurediffusion.physics.dark import DarkShading, Window
 from exposurediffusion.physics.estimation import estimate_noise, noise_of
@@ -52,78 +48,6 @@ class Sample:
     iso: float | None = None
     noise: NoiseParameters | None = None
     metadata: Metadata | None = None
-
-
-@dataclass(frozen=True)
-class ImageDataset:
-    """Pictures, as cameras would record them; each patch is another exposure, white balance and camera.
-
-    Attributes:
-        patches: the pictures, and how they are recorded.
-    """
-
-    patches: CleanPatches
-
-    @staticmethod
-    def from_folder(
-        folder: Path,
-        cfa: CFA,
-        level: tuple[float, float] = (0.01, 0.4),
-        seed: int = 0,
-        split: Split = "all",
-        exclude: Sequence[str] = (),
-        unreadable: Callable[[str], None] | None = None,
-    ) -> ImageDataset:
-        """The pictures in a folder and below.
-
-        Args:
-            folder: of .hdr, .tif, .png, .jpg, .webp files.
-            cfa: colour filter array.
-            level: range of the mean green level (log-uniform).
-            seed: of the patches.
-            split: the pictures that `held_out` names are for validation, the others for training.
-            exclude: patterns such as `night/*` of paths, seen from the folder, to leave out.
-            unreadable: is told of each picture that cannot be read; None: the first one is an error.
-
-        Raises:
-            ValueError: no pictures, or one is unreadable.
-        """
-        found = find_images(folder)
-        files = [p for p in found if not any(fnmatch(p.relative_to(folder).as_posix(), x) for x in exclude)]
-        if not files:
-            raise ValueError(f"{folder}: no pictures (.hdr, .tif, .png, .jpg) to train on")
-        sources: list[Panorama | Photograph] = []
-        for path in choose(files, split, folder):
-            try:
-                sources.append(load_clean(path))
-            except ValueError as error:
-                if unreadable is None:
-                    raise
-                unreadable(str(error))
-        if not sources:
-            raise ValueError(f"{folder}: none of its pictures can be read; give a folder with others")
-        return ImageDataset(CleanPatches(sources, cfa, level, seed))
-
-    @property
-    def cfa(self) -> CFA:
-        """Colour filter array of the patches."""
-        return self.patches.cfa
-
-    @property
-    def planes(self) -> int:
-        """Colour planes of a patch."""
-        return self.cfa.planes
-
-    def __len__(self) -> int:
-        return len(self.patches.sources)
-
-    def patch(self, number: int, size: int) -> Sample:
-        """Training patch `number`, `size` packed pixels a side: the same in every process.
-
-        Raises:
-            ValueError: a picture is smaller than a patch.
-        """
-        return Sample(self.patches.patch(number, size), Path(self.patches.source(number).name).name)
 
 
 @dataclass(frozen=True)

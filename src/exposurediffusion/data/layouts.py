@@ -18,7 +18,7 @@ from exposurediffusion.data.sid import is_sid_name, sid, sid_references
 
 __all__ = ["TABLE", "Kind", "Listing", "Pair", "detect", "eld", "pairs", "raws", "sid", "sid_references"]
 
-Kind = Literal["sid-sony", "sid-fuji", "eld", "pairs", "raws", "images"]
+Kind = Literal["sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
 TABLE = "pairs.csv"
 """A table of pairs that is found by itself, at the root of the data set."""
 _REFERENCES = (1, 6, 11, 16)
@@ -144,11 +144,13 @@ def raws(root: Path) -> Listing:
 
 
 def detect(root: Path) -> Kind:
-    """What kind of data set a folder is.
+    """What kind of data set a folder is, or a file of prepared pictures.
 
     Raises:
         ValueError: none that is known, or SID with both cameras.
     """
+    if root.is_file():
+        return "prepared"
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     sides = [side for side in ("Sony", "Fuji") if (root / side / "long").is_dir()]

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 from exposurediffusion.data.cache import CachedFrame, FrameCache
-from exposurediffusion.data.datasets import FramePair, ImageDataset, PairDataset, RawDataset
+from exposurediffusion.data.datasets import FramePair, PairDataset, RawDataset
+from exposurediffusion.data.images import find_images
 from exposurediffusion.data.layouts import Kind, Listing, Pair, detect, eld, pairs, raws, sid, sid_references
-from exposurediffusion.data.listing import Split, choose
+from exposurediffusion.data.pictures import in_memory, read_pictures
 from exposurediffusion.data.plans import MANIFEST, known_noise
 from exposurediffusion.data.sid import Subset
+from exposurediffusion.data.splits import Split, choose
+from exposurediffusion.data.synthesis import Panorama, Photograph, load_clean
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.profile import CameraProfile
@@ -72,13 +77,13 @@ def open_dataset(
     report: Callable[[str], None] = lambda _: None,
     told: set[str] | None = None,
     tick: Callable[[int, int], None] | None = None,
-) -> ImageDataset | RawDataset | PairDataset:
-    """Open a folder for training or validation.
+) -> CleanViews | RawDataset | PairDataset:
+    """Open a folder, or a file of prepared pictures, for training or validation.
 
     SID has splits of its own; of other data sets every tenth scene is for validation.
 
     Args:
-        root: the folder.
+        root: the folder or file.
         kind: what it is; auto: see `layouts.detect`.
         split: which scenes.
         want: clean scenes whose noise is still to be made; pairs of short and long exposures; or bursts, pairs of two
@@ -88,7 +93,8 @@ def open_dataset(
         cache: folder of decoded frames; None: see `FrameCache.beside`.
         seed: of the patches.
         on_problem: go on without files that are missing, superfluous or unreadable, or stop.
-        cfa, level, exclude: of pictures, see `ImageDataset.from_folder`.
+        cfa, level: of pictures, see `CleanViews`.
+        exclude: patterns such as `night/*` of the paths of pictures, seen from the folder, to leave out.
         dark_shading, profile: of pairs, see `PairDataset`.
         noise: of pairs: by profile, else the file, else estimated; estimated from each frame alone; or known, of a
             simulated data set.
@@ -102,14 +108,14 @@ def open_dataset(
     """
     kind = detect(root) if kind == "auto" else kind
     problems = _Problems(root, on_problem == "stop", split, set() if told is None else told)
-    if kind == "images":
+    if kind in ("images", "prepared"):
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
-        bad: list[str] = []
-        images = ImageDataset.from_folder(root, cfa, level, seed, split, exclude, bad.append)
-        problems.add(bad)
-        problems.tell(report)
-        return images
+        if kind == "prepared":
+            return CleanViews(read_pictures(root, exclude, split), cfa, level)
+        sources = _pictures(root, split, exclude, problems)
+        problems.tell(report, len(sources))
+        return CleanViews(in_memory(sources), cfa, level)
     found = _list(root, kind, split, want, camera, table, subset)
     problems.add(found.problems)
     store = FrameCache(cache) if cache else FrameCache.beside(root)
@@ -131,6 +137,21 @@ def open_dataset(
         kept = _with_known_noise(root, kept)
     target = "short" if want == "bursts" else "long"
     return PairDataset(tuple(kept), seed, dark_shading, profile, noise == "estimated", target)
+
+
+def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Problems) -> list[Panorama | Photograph]:
+    """The pictures of a folder that can be read."""
+    found = find_images(root)
+    files = [p for p in found if not any(fnmatch(p.relative_to(root).as_posix(), pattern) for pattern in exclude)]
+    if not files:
+        raise ValueError(f"{root}: no pictures (.hdr, .tif, .png, .jpg) to train on")
+    sources: list[Panorama | Photograph] = []
+    for path in choose(files, split, root):
+        try:
+            sources.append(load_clean(path))
+        except ValueError as error:
+            problems.add([str(error)])
+    return sources
 
 
 def _list(

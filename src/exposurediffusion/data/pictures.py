@@ -27,6 +27,8 @@ from torch import Tensor
 
 from exposurediffusion.data.codec import all_cores, decode
 from exposurediffusion.data.files import atomic
+from exposurediffusion.data.splits import Split, choose
+from exposurediffusion.data.synthesis import Panorama, Photograph
 
 FORMAT = "exposurediffusion-pictures/1"
 _MOST = 1 << 28  # pixels of one picture: beyond it a header is wrong
@@ -107,12 +109,13 @@ def write_pictures(path: str | os.PathLike[str], pictures: Sequence[tuple[Entry,
         stream.write(save(tensors, metadata={"format": FORMAT, "pictures": json.dumps(facts)}))
 
 
-def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = ()) -> Pictures:
+def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = (), split: Split = "all") -> Pictures:
     """Read the pictures of a file made by `expose prepare`.
 
     Args:
         path: the .safetensors file.
         exclude: patterns such as `train/photo/*` of names to leave out.
+        split: the pictures that `held_out` names are for validation, the others for training.
 
     Raises:
         ValueError: no such file, not one of prepared pictures, of another version, damaged, or nothing is left.
@@ -126,14 +129,24 @@ def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = ()) -> 
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
             known = [_entry(facts) for facts in json.loads(metadata["pictures"])]
-            wanted = {n: e for n, e in enumerate(known) if not any(fnmatch(e.name, pattern) for pattern in exclude)}
-            if not wanted:
+            left = {e.name: n for n, e in enumerate(known) if not any(fnmatch(e.name, pattern) for pattern in exclude)}
+            if not left:
                 raise ValueError(f"none of its {len(known)} pictures is left")
-            return _assemble(list(wanted.values()), [file.get_tensor(str(number)) for number in wanted])
+            wanted = [left[str(name)] for name in choose([Path(name) for name in sorted(left)], split, path)]
+            return _assemble([known[n] for n in wanted], [file.get_tensor(str(n)) for n in wanted])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: not usable as prepared pictures ({error}); make it anew by expose prepare"
         ) from error
+
+
+def in_memory(sources: Sequence[Panorama | Photograph]) -> Pictures:
+    """Pictures as they are, of at least one source."""
+    pixels = torch.cat([source.pixels.flatten(1).T for source in sources])
+    rows, columns = (torch.tensor([source.pixels.shape[axis] for source in sources]) for axis in (1, 2))
+    panorama = torch.tensor([isinstance(source, Panorama) for source in sources])
+    names = tuple(source.name for source in sources)
+    return Pictures(pixels, (rows * columns).cumsum(0) - rows * columns, rows, columns, panorama, names)
 
 
 def _entry(facts: dict[str, Any]) -> Entry:

@@ -6,10 +6,10 @@ Training and simulation share it: linear RGB -> the camera's colour space and in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import atan2, exp, log, pi, radians, tan
+from math import atan2, pi, radians, tan
 from pathlib import Path
 
 import numpy as np
@@ -167,58 +167,3 @@ def _shuffled(count: int, seed: int, epoch: int) -> tuple[int, ...]:
 def scene_of(number: int, count: int, seed: int) -> int:
     """Which of `count` scenes patch `number` is of: each comes once an epoch, in an order shuffled anew."""
     return _shuffled(count, seed, number // count)[number % count]
-
-
-@dataclass(frozen=True)
-class CleanPatches:
-    """An endless, seeded stream of clean patches as cameras record them.
-
-    Attributes:
-        sources: panoramas and photographs, at least one.
-        cfa: colour filter array; patches begin with its tile.
-        level: range of the mean green level (log-uniform).
-        seed: one seed and number, one patch, in any process and order.
-    """
-
-    sources: Sequence[Panorama | Photograph]
-    cfa: CFA
-    level: tuple[float, float] = (0.01, 0.4)
-    seed: int = 0
-
-    def patch(self, number: int, size: int) -> Float[Tensor, "planes size size"]:
-        """Patch `number`, `size` packed pixels a side; values above 1 are highlights.
-
-        Raises:
-            ValueError: a picture is smaller than a patch.
-        """
-        self._check(size)
-        generator = seeded(self.seed, number)
-        rgb = self.source(number).sample(size * self.cfa.stride, generator)
-        pick = int(torch.randint(4 * 5 * 2, (1,), generator=generator))
-        turn, camera, flip = pick % 4, pick // 4 % 5, pick // 20
-        rgb = torch.rot90(rgb, turn, (-2, -1))
-        rgb = rgb.flip(-1) if flip else rgb
-        u = torch.rand(4, generator=generator).tolist()
-        low, high = log(self.level[0]), log(self.level[1])
-        saturation = 0.6 + 0.8 * u[3]  # more and less colourful scenes than the sources
-        grey = rgb.mean(dim=0, keepdim=True)
-        rgb = (grey + saturation * (rgb - grey)).clamp(min=0)
-        return record(
-            rgb,
-            list(CAMERA_FROM_XYZ)[camera],
-            (1.4 + 1.2 * u[0], 1.2 + 1.3 * u[1]),
-            self.cfa.tile,
-            exp(low + (high - low) * u[2]),
-        )
-
-    def source(self, number: int) -> Panorama | Photograph:
-        """The picture that patch `number` is of."""
-        return self.sources[scene_of(number, len(self.sources), self.seed)]
-
-    def _check(self, size: int) -> None:
-        for source in self.sources:
-            if isinstance(source, Photograph) and min(source.pixels.shape[-2:]) < size * self.cfa.stride:
-                raise ValueError(
-                    f"{source.name or 'a picture'}: smaller than a training patch of {size * self.cfa.stride} pixels; "
-                    "take it out of the folder, or choose smaller patches"
-                )

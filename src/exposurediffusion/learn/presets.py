@@ -232,9 +232,7 @@ DEFAULT = Preset(
         objective=ObjectiveRecipe(steps=1, branch=0.5, balance=0.02, curve=0.5, averages=0.5),
         optimizer=OptimizerRecipe(lr=1e-3, law="cosine", final=1e-6, warmup=500, clip_norm=1.0, ema=0.999),
         prelude=Prelude(60_000, 1e-3),
-        denoiser=DenoiserConfig(
-            "resunet", {"widths": [16, 32, 64, 128, 256]}, domain="stabilised", white=4.0
-        ),
+        denoiser=DenoiserConfig("resunet", {"widths": [16, 32, 64, 128, 256]}, domain="stabilised", white=4.0),
         sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 4.0)),
         seed=1,
     ),

@@ -293,9 +293,7 @@ class Run:
             with atomic(path) as stream:
                 stream.write(content.getbuffer())
 
-    def export(
-        self, path: Path, provenance: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def export(self, path: Path, provenance: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32) -> None:
         """Write the averaged weights as a weights file; the main process alone does."""
         if not self.is_main:
             return

@@ -1,4 +1,4 @@
-"""The data that a recipe trains and is validated on, out of a folder."""
+"""The data that a recipe trains and is validated on, out of a folder or a file of prepared pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exposurediffusion.data.darks import load_dark_shading
-from exposurediffusion.data.datasets import ImageDataset, PairDataset, RawDataset
+from exposurediffusion.data.datasets import PairDataset, RawDataset
 from exposurediffusion.data.layouts import Kind, detect
 from exposurediffusion.data.opening import open_dataset
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.recipe import Recipe
 from exposurediffusion.physics.mosaic import CFA
 
-Patches = ImageDataset | RawDataset | PairDataset
+Patches = CleanViews | RawDataset | PairDataset
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Source:
     """Where training data comes from.
 
     Attributes:
-        data: SID or ELD, pairs, raw files, or pictures.
+        data: SID or ELD, pairs, raw files, pictures, or a file of pictures prepared once.
         dataset: its kind; auto: by what lies there.
         validation: another folder to validate on; None: scenes of `data` are held out (SID: its own split).
         dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).

@@ -20,7 +20,6 @@ from exposurediffusion.learn.recipe import Recipe
 from exposurediffusion.learn.run import NonFiniteLoss, Run
 from exposurediffusion.learn.validation import Validation
 
-
 READ_EVERY = 20
 """Iterations between two readings of a GPU, each of which waits for it; a CPU is read at each."""
 

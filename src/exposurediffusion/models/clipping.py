@@ -28,5 +28,7 @@ class _Clip(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (image,) = context.saved_tensors
-        away = ((image < 0) & (gradient > 0)) | ((image > context.white) & (gradient < 0))  # a descent goes against the gradient
+        away = ((image < 0) & (gradient > 0)) | (
+            (image > context.white) & (gradient < 0)
+        )  # a descent goes against the gradient
         return gradient.masked_fill(away, 0), None

@@ -1,8 +1,9 @@
-"""A residual U-Net without biases (after DRUNet, Zhang et al., TPAMI 2022), upsampled bilinearly so that it cannot mesh."""
+"""A residual U-Net without biases (after DRUNet, Zhang et al., TPAMI 2022) upsampled bilinearly: it does not mesh."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -53,7 +54,7 @@ class ResUNet(nn.Module):
                 f"encoders are as many as widths and decoders one less, got {len(encoders)} and {len(decoders)} "
                 f"for {len(widths)} widths"
             )
-        finer = list(zip(widths[:-1], widths[1:], strict=True))
+        finer = list(pairwise(widths))
         self.intro = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.encoders = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, encoders, strict=True))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in finer)

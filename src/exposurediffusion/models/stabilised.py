@@ -1,8 +1,8 @@
 """Light on a scale where the noise of a capture is the same everywhere (Anscombe 1948), for networks to work on.
 
-The noise of a capture has the variance `shot * x + read^2` at brightness x. On the scale `2 / shot * sqrt(shot x + r^2)`,
-`r^2 = read^2 + 3/8 shot^2`, it is one. Here that scale is moved and stretched so that 0 and 1 stay where they are, and
-below black, where there is nothing to take the root of, it goes on as a straight line: no sample is lost to a clip.
+The noise of a capture has the variance `shot x + read^2` at brightness x. On the scale `2 / shot * sqrt(shot x + r^2)`
+with `r^2 = read^2 + 3/8 shot^2` it is one. Here that scale is moved and stretched so that 0 and 1 stay where they are,
+and below black, where there is nothing to take the root of, it goes on as a straight line: no sample is clipped.
 """
 
 from __future__ import annotations

@@ -220,7 +220,9 @@ def expose(
     """
 
     def limit(x: Tensor) -> Tensor:
-        if clamp is None or (x.device.type == "cpu" and x.detach().amin() >= clamp[0] and x.detach().amax() <= clamp[1]):
+        if clamp is None or (
+            x.device.type == "cpu" and x.detach().amin() >= clamp[0] and x.detach().amax() <= clamp[1]
+        ):
             return x  # no copy: the planes of a large frame are heavy; a GPU would have to be waited for
         return x.clamp(*clamp)
 
