@@ -63,18 +63,22 @@ def decode(streams: Sequence[bytes], exposure: float, rows: int, columns: int) -
     """
     if len(streams) != 3:
         raise ValueError(f"{len(streams)} planes instead of 3")
-    planes = np.empty((rows * columns, 3), np.float32)
-    for place, stream in enumerate(streams):
+    planes = np.empty((3, rows * columns), np.float32)
+    for plane, stream in zip(planes, streams, strict=True):
         try:
             with Image.open(io.BytesIO(stream), formats=["JPEG2000"]) as image:
                 if image.size != (columns, rows) or image.mode != "I;16":
                     raise ValueError("not a plane of this picture")
-                planes[:, place] = np.asarray(image).reshape(-1)
+                plane[:] = np.asarray(image).reshape(-1)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(str(error)) from error
-    planes[:, 1:] -= 1 << 15
-    digits = (planes @ np.linalg.inv(_YCC).T).round().clip(0, 0xFFFF).astype(np.uint16)
-    return torch.from_numpy(_light(exposure)[digits])
+    planes[1:] -= 1 << 15
+    digits = np.linalg.inv(_YCC) @ planes
+    digits = np.clip(np.rint(digits, out=digits), 0, 0xFFFF, out=digits).astype(np.uint16)
+    pixels, light = np.empty((rows * columns, 3), np.float16), _light(exposure)
+    for channel in range(3):
+        pixels[:, channel] = light[digits[channel]]
+    return torch.from_numpy(pixels)
 
 
 @lru_cache(maxsize=8)

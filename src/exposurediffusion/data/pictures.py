@@ -156,21 +156,24 @@ def _entry(facts: dict[str, Any]) -> Entry:
     return entry
 
 
+def _streams(entry: Entry, data: Tensor) -> list[bytes]:
+    joined = data.numpy().tobytes()
+    if zlib.crc32(joined) != entry.crc32:
+        raise ValueError(f"{entry.name}: damaged")
+    return [joined[begin:end] for begin, end in pairwise(np.cumsum((0, *entry.sizes)))]
+
+
 def _assemble(entries: list[Entry], coded: list[Tensor]) -> Pictures:
     rows, columns = torch.tensor([entry.rows for entry in entries]), torch.tensor([entry.columns for entry in entries])
     ends = (rows * columns).cumsum(0)
     first = ends - rows * columns
+    streams = [_streams(entry, data) for entry, data in zip(entries, coded, strict=True)]
     pixels = torch.empty(int(ends[-1]), 3, dtype=torch.float16)
 
-    def fill(entry: Entry, data: Tensor, start: int, end: int) -> None:
-        joined = data.numpy().tobytes()
-        if zlib.crc32(joined) != entry.crc32:
-            raise ValueError(f"{entry.name}: damaged")
-        cuts = np.cumsum((0, *entry.sizes))
-        streams = [joined[begin:stop] for begin, stop in pairwise(cuts)]
+    def fill(entry: Entry, streams: list[bytes], start: int, end: int) -> None:
         pixels[start:end] = decode(streams, entry.exposure, entry.rows, entry.columns)
 
     with all_cores(), ThreadPoolExecutor(4) as pool:  # while one picture is decoded, others are linearised
-        list(pool.map(fill, entries, coded, first.tolist(), ends.tolist()))
+        list(pool.map(fill, entries, streams, first.tolist(), ends.tolist()))
     panorama = torch.tensor([entry.panorama for entry in entries])
     return Pictures(pixels, first, rows, columns, panorama, tuple(entry.name for entry in entries))
