@@ -14,10 +14,10 @@ from torch.nn import functional as F
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))`, 3x3."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, bias: bool = False) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Same shape."""
@@ -36,6 +36,7 @@ class ResUNet(nn.Module):
         widths: channels of each scale, finest first.
         encoders: residual blocks of each scale on the way down; the last is the coarsest's.
         decoders: and on the way up, finest first, one less.
+        bias: give the convolutions biases after all.
     """
 
     predicts_residual = True
@@ -47,6 +48,7 @@ class ResUNet(nn.Module):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         encoders: Sequence[int] = (1, 1, 1, 1, 1),
         decoders: Sequence[int] = (1, 1, 1, 1),
+        bias: bool = False,
     ) -> None:
         super().__init__()
         if not len(widths) == len(encoders) == len(decoders) + 1:
@@ -55,12 +57,12 @@ class ResUNet(nn.Module):
                 f"for {len(widths)} widths"
             )
         finer = list(pairwise(widths))
-        self.intro = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
-        self.encoders = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, encoders, strict=True))
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in finer)
-        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in finer)
-        self.decoders = nn.ModuleList(_blocks(w, n) for w, n in zip(widths[:-1], decoders, strict=True))
-        self.ending = nn.Conv2d(widths[0], out_channels, 3, padding=1, bias=False)
+        self.intro = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=bias)
+        self.encoders = nn.ModuleList(_blocks(w, n, bias) for w, n in zip(widths, encoders, strict=True))
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=bias) for a, b in finer)
+        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1, bias=bias) for a, b in finer)
+        self.decoders = nn.ModuleList(_blocks(w, n, bias) for w, n in zip(widths[:-1], decoders, strict=True))
+        self.ending = nn.Conv2d(widths[0], out_channels, 3, padding=1, bias=bias)
         self.multiple = 2 ** len(self.downs)
         # What reaches a pixel: two 3x3 convolutions a block and one coarse pixel of the interpolation at each scale.
         blocks = [down + up for down, up in zip(encoders, [*decoders, 0], strict=True)]
@@ -83,5 +85,5 @@ class ResUNet(nn.Module):
             return self.ending(x.to(self.ending.weight.dtype))
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+def _blocks(channels: int, count: int, bias: bool) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels, bias) for _ in range(count)))
