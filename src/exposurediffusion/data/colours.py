@@ -7,7 +7,7 @@ images get such a light, and some a shape or a whole field of one colour.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import log, pi
+from math import pi
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ LIT = 0.15  # share of images in coloured light
 TURNED = 0.10  # share of images with all hues turned
 SHAPED = 0.15  # share of images with a painted shape
 FIELD = 0.04  # share of images painted all over
+BLURRED = 8.0  # width of a shape's edge in sites, at most
 WEAKEST_LIGHT, WEAKEST_PAINT = 1 / 30, 1 / 300  # the least a channel keeps of it
 
 
@@ -46,7 +47,7 @@ def draw_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "b 3 
     wide = torch.stack([0.8 + 2.7 * u[5], torch.ones_like(u[5]), 0.8 + 2.7 * u[6]], dim=1)
     balance = torch.where((u[7] < TUNGSTEN_OR_SHADE)[:, None], wide, usual)
     lamp = WEAKEST_LIGHT ** u[8:11].T
-    lamp = torch.where((u[11] < LIT)[:, None], lamp / lamp.amax(1, keepdim=True), 1.0)
+    lamp = torch.where((u[11] < LIT)[:, None], lamp / lamp.amax(1, keepdim=True), torch.ones_like(lamp))
     return (lamp / balance)[:, :, None] * (turn @ camera @ saturation)
 
 
@@ -60,27 +61,32 @@ def paint(light: Float[Tensor, "b planes h w"], cfa: CFA, generator: torch.Gener
     """
     count, _, size, _ = light.shape
     u = torch.rand((16, count), generator=generator, device=light.device)
-    large = u[0] < 0.25  # so large that one edge alone is seen: half of the image
-    half_length, half_width = torch.where(large, 40.0, 0.15 * 6 ** u[1:3])  # in halves of the image
-    x, y = 1.8 * u[3:5] - 0.9
-    cos, sin = (2 * pi * u[5]).cos(), (2 * pi * u[5]).sin()
-    start = torch.where(large, half_length, 0.0)
-    along = torch.stack([cos, sin, -cos * x - sin * y - start], dim=1) / half_length[:, None]
+    field = u[0] < FIELD
+    large = field | (u[1] < 0.25)  # so large that at most one edge is seen: half of the image
+    half_length, half_width = 40.0 * large + 0.15 * 6 ** u[2:4]  # in halves of the image
+    x, y = 1.8 * u[4:6] - 0.9
+    cos, sin = (2 * pi * u[6]).cos(), (2 * pi * u[6]).sin()
+    centre = -cos * x - sin * y - half_length * (large & ~field)
+    along = torch.stack([cos, sin, centre], dim=1) / half_length[:, None]
     across = torch.stack([-sin, cos, sin * x - cos * y], dim=1) / half_width[:, None]
-    slope = 0.15 * u[6]
-    shading = torch.stack([slope * (2 * pi * u[7]).cos(), slope * (2 * pi * u[7]).sin(), torch.ones_like(slope)], dim=1)
-    along, across, shading = (torch.stack([along, across, shading]) @ _places(size, cfa, light.device)).unflatten(
-        -1, light.shape[1:]
-    )
+    slope = 0.15 * u[7]
+    shade = torch.stack([slope * (2 * pi * u[8]).cos(), slope * (2 * pi * u[8]).sin(), torch.ones_like(slope)], dim=1)
+    places = _places(size, cfa, light.device)
+    along, across, shade = (torch.stack([along, across, shade]) @ places).unflatten(-1, light.shape[1:])
     along, across = along.square(), across.square()
-    rounded, painted, field = (
-        (each)[:, None, None, None] for each in ((u[8] < 0.5) & ~large, u[9] < SHAPED, u[10] < FIELD)
+    rounded, painted, sharp = (
+        each[:, None, None, None]
+        for each in (
+            ((u[9] < 0.5) & ~large).float(),
+            (field | (u[10] < SHAPED)).float(),
+            torch.minimum(half_length, half_width) * size * cfa.stride / 4 / BLURRED ** u[11],
+        )
     )
-    inside = torch.maximum(along, across) + rounded * torch.minimum(along, across) < 1
-    colour = WEAKEST_PAINT ** u[11:14].T
-    brightness = light.mean(dim=(1, 2, 3)) * torch.exp((2 * u[14] - 1) * log(8))
-    paint = of_planes(colour * brightness[:, None], cfa)[..., None, None] * shading
-    return torch.where(inside & painted | field, paint, light)
+    beyond = torch.addcmul(torch.maximum(along, across), torch.minimum(along, across), rounded)  # 1 at the edge
+    cover = ((1 - beyond) * sharp + 0.5).clamp(0, 1) * painted
+    colour = WEAKEST_PAINT ** u[12:15].T
+    colour = colour / colour.amax(1, keepdim=True) * light.mean(dim=(1, 2, 3))[:, None] * 8 ** (2 * u[15, :, None] - 1)
+    return torch.lerp(light, of_planes(colour, cfa)[..., None, None] * shade, cover)
 
 
 def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b planes *n"]:
