@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exposurediffusion.data import colours
+from exposurediffusion.data import views as views_module
 from exposurediffusion.data.colours import draw_matrices, paint
 from exposurediffusion.data.looks import Looks
 from exposurediffusion.data.pictures import Pictures
@@ -173,8 +174,7 @@ def test_symmetries_keep_the_colour_filter_array(
     cfa: CFA, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture of one colour gives planes of one value, red, green and blue each in its own planes."""
-    monkeypatch.setattr(colours, "SHAPED", 0.0)
-    monkeypatch.setattr(colours, "FIELD", 0.0)
+    monkeypatch.setattr(views_module, "paint", lambda light, cfa, generator: light)
     flat = gathered([torch.tensor([0.6, 0.5, 0.3])[:, None, None].expand(3, 80, 80)], [False])
     batch = CleanViews(flat, cfa).batch(40, 8, generator)
     means = batch.mean((2, 3), keepdim=True)
@@ -259,7 +259,7 @@ def test_shapes_and_fields_are_painted_over_some_images(cfa: CFA, generator: tor
     assert painted.min() >= 0
     covered = (painted != 1).float().mean((1, 2, 3))
     touched, whole = float((covered > 0).float().mean()), float((covered == 1).float().mean())
-    expected = colours.FIELD + colours.SHAPED * (1 - colours.FIELD)
+    expected = colours.FIELD + colours.SHAPED
     assert 0.7 * expected < touched < 1.1 * expected  # some shapes are hardly on the image
     assert colours.FIELD / 2 < whole < 1.7 * colours.FIELD
     red, green = (painted[covered == 1][:, cfa.colours.index(letter)].mean((1, 2)) for letter in "RG")

@@ -7,7 +7,7 @@ images get such a light, and some a shape or a whole field of one colour.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import pi
+from math import ceil, pi
 
 import torch
 from jaxtyping import Float
@@ -59,34 +59,37 @@ def paint(light: Float[Tensor, "b planes h w"], cfa: CFA, generator: torch.Gener
         cfa: their colour filter array; the planes begin with its tile.
         generator: decides which images, and what they get.
     """
-    count, _, size, _ = light.shape
-    u = torch.rand((16, count), generator=generator, device=light.device)
-    field = u[0] < FIELD
-    large = field | (u[1] < 0.25)  # so large that at most one edge is seen: half of the image
-    half_length, half_width = 40.0 * large + 0.15 * 6 ** u[2:4]  # in halves of the image
-    x, y = 1.8 * u[4:6] - 0.9
+    share = FIELD + SHAPED
+    count = ceil(share * len(light))  # only as many are touched: random ones, and some of them in vain
+    order = torch.rand(len(light), generator=generator, device=light.device).argsort()[:count]
+    cover, colour = _draw_shapes(light[order], share * len(light) / count, cfa, generator)
+    return light.index_copy(0, order, torch.lerp(light[order], colour, cover))
+
+
+def _draw_shapes(
+    light: Float[Tensor, "b planes h w"], share: float, cfa: CFA, generator: torch.Generator
+) -> tuple[Float[Tensor, "b planes h w"], Float[Tensor, "b planes h w"]]:
+    """How much of each site is covered, and by what. A `share` of the images is covered somewhere."""
+    size = light.shape[-1]
+    u = torch.rand((15, len(light), 1, 1, 1), generator=generator, device=light.device)
+    field = u[0] < FIELD / (FIELD + SHAPED)
+    half = u[1] < 0.25
+    large = (field | half).float()  # a rectangle so large that at most one edge is seen
+    length, width = 40 * large + 0.15 * 6 ** u[2:4]  # half its sides, in halves of the image
+    (y, x), (top, left) = _places(size, cfa, light.device), 1.8 * u[4:6] - 0.9
     cos, sin = (2 * pi * u[6]).cos(), (2 * pi * u[6]).sin()
-    centre = -cos * x - sin * y - half_length * (large & ~field)
-    along = torch.stack([cos, sin, centre], dim=1) / half_length[:, None]
-    across = torch.stack([-sin, cos, sin * x - cos * y], dim=1) / half_width[:, None]
-    slope = 0.15 * u[7]
-    shade = torch.stack([slope * (2 * pi * u[8]).cos(), slope * (2 * pi * u[8]).sin(), torch.ones_like(slope)], dim=1)
-    places = _places(size, cfa, light.device)
-    along, across, shade = (torch.stack([along, across, shade]) @ places).unflatten(-1, light.shape[1:])
-    along, across = along.square(), across.square()
-    rounded, painted, sharp = (
-        each[:, None, None, None]
-        for each in (
-            ((u[9] < 0.5) & ~large).float(),
-            (field | (u[10] < SHAPED)).float(),
-            torch.minimum(half_length, half_width) * size * cfa.stride / 4 / BLURRED ** u[11],
-        )
-    )
+    away = length * (half & ~field)  # of the middle, so that the edge is where the middle would be
+    along = (x * (cos / length) + y * (sin / length) - (left * cos + top * sin + away) / length).square()
+    across = (y * (cos / width) - x * (sin / width) - (top * cos - left * sin) / width).square()
+    rounded = (u[7] < 0.5) * (1 - large)
     beyond = torch.addcmul(torch.maximum(along, across), torch.minimum(along, across), rounded)  # 1 at the edge
-    cover = ((1 - beyond) * sharp + 0.5).clamp(0, 1) * painted
-    colour = WEAKEST_PAINT ** u[12:15].T
-    colour = colour / colour.amax(1, keepdim=True) * light.mean(dim=(1, 2, 3))[:, None] * 8 ** (2 * u[15, :, None] - 1)
-    return torch.lerp(light, of_planes(colour, cfa)[..., None, None] * shade, cover)
+    edge = torch.minimum(length, width) * (size * cfa.stride / 4) / BLURRED ** u[8]
+    cover = ((1 - beyond) * edge + 0.5).clamp(0, 1) * (u[9] < share)
+    colour = WEAKEST_PAINT ** u[10:13, :, 0, 0, 0].T
+    brightness = light.mean(dim=(1, 2, 3)) * 8 ** (2 * u[13, :, 0, 0, 0] - 1)
+    colour = colour * (brightness / colour.amax(1))[:, None]
+    shade = 1 + 0.15 * u[14] * (x * sin - y * cos)
+    return cover, of_planes(colour, cfa)[..., None, None] * shade
 
 
 def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b planes *n"]:
@@ -94,9 +97,11 @@ def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b pl
     return torch.stack([colours[:, "RGB".index(letter)] for letter in cfa.colours], dim=1)
 
 
-def _places(size: int, cfa: CFA, device: torch.device) -> Float[Tensor, "3 n"]:
-    """Where the sites of all planes lie: x and y from -1 to 1, and 1."""
+def _places(
+    size: int, cfa: CFA, device: torch.device
+) -> tuple[Float[Tensor, "planes h w"], Float[Tensor, "planes h w"]]:
+    """Where the sites of all planes lie: y and x, from -1 to 1."""
     span = size * cfa.stride
     axis = (torch.arange(span, device=device) * 2 - (span - 1)) / span
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([pack(each, cfa.tile).flatten() for each in (x, y, torch.ones_like(x))])
+    return pack(y, cfa.tile), pack(x, cfa.tile)
