@@ -110,11 +110,15 @@ class CleanViews:
         top, left = top.int(), left.int()
         below, beside = (top + 1).minimum(rows - 1), left + 1
         left, beside = torch.where(left < 0, columns - 1, left), torch.where(beside < columns, beside, 0)
-        upper, lower = (
-            torch.lerp(*(self._take(first + (row * columns + column), colours) for column in (left, beside)), right)
+        rows_ = [
+            torch.lerp(
+                self._take(first + (row * columns + left), colours),
+                self._take(first + (row * columns + beside), colours),
+                right,
+            )
             for row in (top, below)
-        )
-        return torch.lerp(upper, lower, down)
+        ]
+        return torch.lerp(rows_[0], rows_[1], down)
 
     @cached_property
     def _order(self) -> tuple[int, Int64[Tensor, " count"]]:
