@@ -100,7 +100,7 @@ def agreement(recipe: Recipe, device: torch.device) -> dict[str, float]:
 
 def enhance_rate(recipe: Recipe, device: torch.device, shape: tuple[int, int]) -> dict[str, float]:
     """Megapixels a second of two evaluations of a whole frame (T = 1)."""
-    model = ExposureDenoiser(recipe.denoiser).to(device, memory_format=torch.channels_last).eval()
+    model = ExposureDenoiser(recipe.denoiser).to(device, memory_format=torch.channels_last).eval()  # pyright: ignore
     capture, one = torch.rand(1, recipe.planes, *shape, device=device), torch.ones(1, device=device)
     conditions = Conditions(100 * one, 2 * one, 9 * one)
     megapixels = capture.numel() / 1e6
@@ -147,7 +147,7 @@ def train_for(
             run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
             written = time.monotonic()
             print(f"{name}: {run.iteration} iterations, {run.spent:.2f} minutes, loss {loss:.4f}", flush=True)
-        if run.share >= 1:
+        if run.done >= 1:
             run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
 
     execution = Execution(device=device.type, validate_every=0, tensorboard=False)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def changed(recipe: Recipe, denoiser: dict[str, Any] = {}, objective: dict[str, 
         denoiser=replace(recipe.denoiser, **denoiser),
         objective=replace(recipe.objective, steps=0, **objective),
         optimizer=optimizer,
-        prelude=replace(recipe.prelude, iterations=0),
+        prelude=replace(recipe.prelude, share=0.0),
         sampling=replace(recipe.sampling, steps=0),
         **rest,
     )

@@ -30,7 +30,8 @@ from exposurediffusion.learn.batches import Batch
 from exposurediffusion.learn.captures import CaptureMaker
 from exposurediffusion.learn.loss import loss_of
 from exposurediffusion.learn.presets import find_preset
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.physics import random
 from exposurediffusion.physics.noise import ELDNoise, simulate_capture
 
@@ -42,10 +43,9 @@ BRIGHTNESS = (0.01, 0.4)  # of the scenes, log-uniform from pixel to pixel
 
 def make_noise(clean: Tensor, seed: int) -> Tensor:
     """Captures of a batch, as training makes them."""
-    hosts = [torch.Generator().manual_seed(seed + image) for image in range(len(clean))]
-    pixels = [torch.Generator(clean.device).manual_seed(seed + image) for image in range(len(clean))]
-    ratio = torch.cat([20 + 280 * torch.rand(1, generator=host) for host in hosts]).to(clean.device)
-    noise = ELDNoise().parameters(len(clean), hosts).to(clean.device)
+    host, pixels = torch.Generator().manual_seed(seed), torch.Generator(clean.device).manual_seed(seed)
+    ratio = (20 + 280 * torch.rand(len(clean), generator=host)).to(clean.device)
+    noise = ELDNoise().parameters(len(clean), host).to(clean.device)
     return simulate_capture(clean, ratio, noise, pixels)
 
 
@@ -79,7 +79,7 @@ class MethodStep:
     def __init__(self, clean: Tensor) -> None:
         recipe = find_preset("eld-nafnet1-exposure").recipe
         self.loss = loss_of(recipe).to(clean.device, memory_format=torch.channels_last)  # pyright: ignore
-        self.captures = CaptureMaker(recipe.capture, seed=0)(Batch(tuple(range(len(clean))), clean))
+        self.captures = CaptureMaker(recipe.capture, seed=0)(Batch(tuple(range(len(clean))), clean), 0)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), 1e-4)
 
     def __call__(self, clean: Tensor, seed: int) -> None:

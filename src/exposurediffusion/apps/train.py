@@ -6,24 +6,32 @@ import json as jsonlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from exposurediffusion.apps.console import UsageError, note, progress
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.journal import read_log
 from exposurediffusion.learn.presets import PRESETS, Preset, find_preset
-from exposurediffusion.learn.recipe import Recipe
+from exposurediffusion.learn.recipe import Prelude, Recipe
 from exposurediffusion.learn.sources import Source
 
+if TYPE_CHECKING:
+    from exposurediffusion.learn.run import Run
+
+EVERY = 30.0
+"""Seconds between two lines about a run whose messages go to a file."""
+PARTS = 1000
 _Flag = tyro.conf.FlagCreatePairsOff[bool]
 _Flat = tyro.conf.arg(name="")
 _Output = tyro.conf.arg(aliases=["-o"])
-Kind = Literal["auto", "sid-sony", "sid-fuji", "eld", "pairs", "raws", "images"]
+Kind = Literal["auto", "sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
 
 
 def command_for(arguments: list[str]) -> Callable[..., int]:
@@ -32,22 +40,27 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
     Raises:
         UsageError: there is no such preset; the nearest names are told.
     """
-    name = _named_preset(arguments)
+    name = _named("--preset", arguments)
     try:
         preset = None if name is None else find_preset(name)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
+    default = preset.recipe if preset else Recipe()
+    if _named("--initial", arguments) is not None:
+        default = replace(default, prelude=Prelude())
+
     def train(
         preset: str = "",
         data: Path | None = None,
         output: Annotated[Path | None, _Output] = None,
-        recipe: Annotated[Recipe, _Flat, tyro.conf.AvoidSubcommands] = preset.recipe if preset else Recipe(),
+        recipe: Annotated[Recipe, _Flat, tyro.conf.AvoidSubcommands] = default,
         execution: Annotated[Execution, _Flat] = Execution(),
         dataset: Kind = "auto",
         validation: Path | None = None,
         dark_shading: Path | None = None,
         initial: str | None = None,
+        minutes: float | None = None,
         pairs: Path | None = None,
         cache: Path | None = None,
         on_problem: Literal["continue", "stop"] = "continue",
@@ -63,14 +76,16 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
 
         Args:
             preset: a name; --list shows them all.
-            data: SID or ELD, pairs, raw files, or pictures.
+            data: SID or ELD, pairs, raw files, pictures, or a file of pictures from `expose prepare`.
             output: folder of the run: checkpoint, weights, log, pictures of the validation.
             recipe: what is computed; the preset gives the defaults.
             execution: how it is computed.
             dataset: kind of `data`; auto: by what lies there.
             validation: another folder to validate on; without it scenes of `data` are held out (SID: its own split).
             dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
-            initial: weights to begin from, a name or a .safetensors file of the same network.
+            initial: weights to begin from, a name or a .safetensors file of the same network. The preset's feed-forward
+                beginning is left out then, unless --prelude.share says otherwise.
+            minutes: end within this time instead of after --iterations, with the learning rate's course fitted to it.
             pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
             cache: folder for decoded frames; by default beside the data.
             on_problem: files that are missing or unreadable: continue without them, or stop.
@@ -87,69 +102,103 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             return 0
         if data is None or output is None:
             raise UsageError("--data DIR and -o RUN are needed")
-        if not data.is_dir():
-            raise UsageError(f"{data}: no such folder")
+        if not data.exists():
+            raise UsageError(f"{data}: no such folder or file")
+        if minutes is not None and not minutes > 0:
+            raise UsageError(f"--minutes {minutes:g}: a run needs more than 0")
         source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
         patches, unseen = source.open(recipe, note)
-        provenance = {"preset": preset, "data": data.name}
-        return _run(found, preset, recipe, patches, unseen, output, execution, provenance, initial)
+        job = _Job(found, preset, recipe, output, execution, initial, minutes)
+        return _run(job, patches, unseen, {"preset": preset, "data": data.name})
 
     return train
 
 
-def _named_preset(arguments: list[str]) -> str | None:
+def _named(option: str, arguments: list[str]) -> str | None:
+    """The value that the arguments give an option."""
     for place, word in enumerate(arguments):
-        if word == "--preset" and place + 1 < len(arguments):
+        if word == option and place + 1 < len(arguments):
             return arguments[place + 1]
-        if word.startswith("--preset="):
-            return word.removeprefix("--preset=")
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
     return None
 
 
-def _run(
-    found: Preset,
-    name: str,
-    recipe: Recipe,
-    patches: Any,
-    unseen: Any,
-    output: Path,
-    execution: Execution,
-    provenance: dict[str, str],
-    initial: str | None,
-) -> int:
+@dataclass(frozen=True)
+class _Job:
+    """What the command was asked for."""
+
+    preset: Preset
+    name: str
+    recipe: Recipe
+    output: Path
+    execution: Execution
+    initial: str | None
+    minutes: float | None
+
+
+def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> int:
     from exposurediffusion.learn import run, trainer  # bring in accelerate, which no other command wants
 
     main = os.environ.get("RANK", "0") == "0"  # torchrun and accelerate number their processes so; one of them talks
-    if main:
-        note(f"{name}: {found.about}; {recipe.iterations:,} iterations; Ctrl-C keeps a checkpoint in {output}")
-    images = recipe.batch * int(os.environ.get("WORLD_SIZE", "1"))  # an iteration, of all processes
-    mean, first, begun = 0.0, 0, time.monotonic()
-
-    def tick(iteration: int, loss: float) -> None:
-        nonlocal mean, first
-        mean, first = 0.99 * mean + 0.01 * loss if mean else loss, first or iteration - 1
-        speed = (iteration - first) * images / (time.monotonic() - begun)
-        bar.update(bar.task_ids[0], completed=iteration, description=f"loss {mean:.4f}, {speed:.0f} images/s")
-
+    report = note if main else lambda text: None
+    length = f"{job.recipe.iterations:,} iterations" if job.minutes is None else f"{job.minutes:g} minutes"
+    report(f"{job.name}: {job.preset.about}; {length}; Ctrl-C keeps a checkpoint in {job.output}")
     try:
-        with progress(name, recipe.iterations, shown=main) as bar:
+        with progress(job.name, PARTS, shown=main) as bar:
             weights = trainer.train(
-                recipe,
+                job.recipe,
                 patches,
-                output,
+                job.output,
                 validation=unseen,
-                execution=execution,
+                execution=job.execution,
                 provenance=provenance,
-                initial=initial,
-                tick=tick,
+                initial=job.initial,
+                minutes=job.minutes,
+                report=report,
+                tick=_Teller(bar, report),
             )
     except (trainer.Interrupted, run.NonFiniteLoss, run.WorkerLost) as error:
         note(str(error))
         return 1
     if main:
-        _summarise(found, output)
+        _summarise(job.preset, job.output)
         print(weights)
     return 0
+
+
+class _Teller:
+    """Tells how far a run is: at each reading on a terminal, every half minute where messages go to a file.
+
+    The loss is the mean of all iterations since what was told last, or of at least a hundred on a terminal.
+    """
+
+    def __init__(self, bar: Progress, report: Callable[[str], None]) -> None:
+        self.bar, self.report = bar, report
+        self.begun = self.told = time.monotonic()
+        self.first = self.at = -1
+        self.done = 0.0
+        self.total, self.count, self.shown = 0.0, 0, ""
+
+    def __call__(self, run: Run, loss: float) -> None:
+        """A reading of a run, and the mean loss since the one before."""
+        if self.at < 0:  # speed and time left are told by what follows
+            self.at = self.first = run.iteration
+            self.begun, self.done = time.monotonic(), run.done
+        count, self.at = max(1, run.iteration - self.at), run.iteration
+        self.total, self.count = self.total + loss * count, self.count + count
+        now = time.monotonic()
+        due = self.count >= 100 if not self.bar.disable else now - self.told > EVERY
+        if due or run.done >= 1:
+            self.shown = f"loss {self.total / self.count:.4f}"
+            speed = (run.iteration - self.first) * run.images / max(now - self.begun, 1e-9)
+            if self.bar.disable:
+                left = (now - self.begun) * (1 - run.done) / max(run.done - self.done, 1e-9) / 60
+                part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.spent:.1f} minutes"
+                self.report(f"{part}, {self.shown}, {speed:.0f} images/s, {left:.1f} minutes left")
+            self.shown += f", {speed:.0f} images/s"
+            self.total, self.count, self.told = 0.0, 0, now
+        self.bar.update(self.bar.task_ids[0], completed=int(PARTS * run.done), description=self.shown)
 
 
 def _summarise(preset: Preset, output: Path) -> None:

@@ -6,6 +6,7 @@ the host, what is drawn for each pixel on the device, a batch at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,17 @@ class Captures:
     conditions: Conditions
     noise: NoiseParameters
     generator: torch.Generator
+
+    def parts(self, count: int) -> Iterator[Captures]:
+        """The same in `count` parts, as equal as may be."""
+        if count == 1:
+            yield self
+            return
+        for images in torch.arange(len(self.target)).tensor_split(count):
+            pick = slice(int(images[0]), int(images[-1]) + 1)
+            yield Captures(
+                self.capture[pick], self.target[pick], self.conditions[pick], self.noise[pick], self.generator
+            )
 
 
 class CaptureMaker:

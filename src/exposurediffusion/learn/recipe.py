@@ -113,12 +113,16 @@ class Prelude:
     """A feed-forward beginning: an unrolled step costs T + 1 plain ones, and the first thousands need no unrolling.
 
     Attributes:
-        iterations: how many of the run's iterations.
+        share: of the run, 0 to below 1.
         lr: constant learning rate.
     """
 
-    iterations: int = 0
+    share: float = 0.0
     lr: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ValueError(f"prelude.share is a part of the run, 0 or more and below 1, got {self.share:g}")
 
 
 @dataclass(frozen=True)
@@ -159,19 +163,15 @@ class Recipe:
         """Colour planes of the network: 4 (Bayer) or 9 (X-Trans)."""
         return self.denoiser.planes if self.diffusion is None else self.diffusion.planes
 
-    def steps_at(self, position: float) -> int:
-        """Simulated exposures T of the loss at an iteration of the schedule."""
-        return 0 if position < self.prelude.iterations else self.objective.steps
+    def steps_at(self, done: float) -> int:
+        """Simulated exposures T of the loss after a share `done` of the run."""
+        return 0 if done < self.prelude.share else self.objective.steps
 
-    def rate_at(self, position: float, done: int | None = None) -> float:
-        """Learning rate at an iteration of the schedule; the warm-up counts the iterations done, where they differ."""
-        first = self.prelude.iterations
-        if position < first:
-            rate = self.prelude.lr
-        else:
-            rate = self.optimizer.rate((position - first) / max(1, self.iterations - first))
-        warm = (position if done is None else done) + 1
-        return rate * min(1.0, warm / max(1, self.optimizer.warmup))
+    def rate_at(self, done: float, iteration: int) -> float:
+        """Learning rate after a share `done` of the run, in its iteration `iteration`."""
+        first = self.prelude.share
+        rate = self.prelude.lr if done < first else self.optimizer.rate((done - first) / (1 - first))
+        return rate * min(1.0, (iteration + 1) / max(1, self.optimizer.warmup))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -175,7 +175,7 @@ class Laboratory:
                 validation=unseen,
                 execution=replace(Execution(validate_every=0), device=self.device.type),
                 provenance={"preset": preset, "data": self.selection.root.resolve().name},
-                tick=lambda iteration, loss: self.tick(name, iteration, recipe.iterations),
+                tick=lambda run, loss: self.tick(name, run.iteration, recipe.iterations),
             )
         except (Interrupted, NonFiniteLoss) as error:
             if rate is None or isinstance(error, Interrupted):

@@ -9,20 +9,21 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
 from exposurediffusion.data.files import atomic
 from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches, batches
-from exposurediffusion.learn.captures import CaptureMaker
+from exposurediffusion.learn.captures import CaptureMaker, Captures
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.loss import loss_of
 from exposurediffusion.learn.recipe import Recipe
@@ -61,12 +62,11 @@ class Run:
     Args:
         recipe: what is trained.
         execution: device, precision, ...
-        minutes: the run's time, over all its sessions, of which `recipe.iterations` are then the schedule alone; None:
-            it has `recipe.iterations`.
+        minutes: the run's time, over all its sessions; None: it has `recipe.iterations`.
+        report: is given what people should read.
 
     Attributes:
         iteration: steps done.
-        share: of the time that is spent, as of the last reading.
         reserve: minutes to keep for what is written at the end.
         average: the averaged weights, by name.
     """
@@ -76,7 +76,10 @@ class Run:
         recipe: Recipe,
         execution: Execution = Execution(device="cpu", precision="fp32"),
         minutes: float | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"a run of {minutes:g} minutes trains nothing; give it more than 0")
         torch.manual_seed(recipe.seed)
         self.recipe, self.iteration, self.minutes = recipe, 0, minutes
         self.accelerator = execution.accelerator()
@@ -87,9 +90,10 @@ class Run:
         if execution.compile:
             self.loss.denoiser.backbone.compile(dynamic=False)
         self.capture = CaptureMaker(recipe.capture, recipe.seed, recipe.denoiser.white)
-        self.share, self.reserve = 0.0, 0.0
+        self._share, self.reserve = 0.0, 0.0
         self._spent, self._begun = 0.0, time.monotonic()
         self._read_at, self._read_after = 0, 0.0
+        self._parts, self._report = 1, report
         self._losses = torch.zeros((), device=self.device)
         self._ruined = torch.full((), -1.0, device=self.device)
         # Of (1, c, 1, 1) parameters, whose layout is ambiguous once the memory is channels last; it costs nothing.
@@ -102,24 +106,30 @@ class Run:
         return self.accelerator.is_main_process
 
     @property
+    def images(self) -> int:
+        """Of one iteration, all processes together."""
+        return self.recipe.batch * self.accelerator.num_processes
+
+    @property
     def spent(self) -> float:
         """Minutes of this run, earlier sessions included."""
         return self._spent + (time.monotonic() - self._begun) / 60
 
     @property
-    def position(self) -> float:
-        """Where in the schedule the run is, in the recipe's iterations."""
-        return self.iteration if self.minutes is None else self.share * self.recipe.iterations
+    def done(self) -> float:
+        """The share of the run that is done: of its iterations, or of its time as of the last reading."""
+        return self.iteration / self.recipe.iterations if self.minutes is None else self._share
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""
-        return self.recipe.rate_at(self.position, self.iteration)
+        return self.recipe.rate_at(self.done, self.iteration)
 
     def batches(self, patches: Patches | CleanViews, workers: int) -> Iterator[Batch]:
         """This process's share of the batches that are still to come."""
-        last = sys.maxsize if self.minutes is not None else self.recipe.iterations
-        return self._batches(patches, self.iteration, last - self.iteration, workers)
+        if self.minutes is not None:
+            return self._batches(patches, self.iteration, sys.maxsize // 2 if self.done < 1 else 0, workers)
+        return self._batches(patches, self.iteration, self.recipe.iterations - self.iteration, workers)
 
     def batch(self, patches: Patches | CleanViews, iteration: int) -> Batch:
         """This process's share of the batch of one iteration."""
@@ -147,10 +157,7 @@ class Run:
         """
         with self._peers():
             captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
-            loss = self._distributed(captures, self.recipe.steps_at(self.position))
-            self.optimizer.zero_grad(set_to_none=True)
-            self.accelerator.backward(loss)
-            loss = loss.detach().float()
+            loss = self._gradients(captures)
             bound = self.recipe.optimizer.clip_norm or math.inf
             norm = torch.nn.utils.clip_grad_norm_(self.loss.parameters(), bound, foreach=True)
             bad = self._sum(1 - (loss.isfinite() & norm.isfinite()).float()) > 0
@@ -162,6 +169,24 @@ class Run:
         self._ruined = torch.where(bad & (self._ruined < 0), float(self.iteration), self._ruined)
         self.iteration += 1
         self._average()
+
+    def _gradients(self, captures: Captures) -> Float[Tensor, ""]:
+        """Compute the gradients of the batch; its loss. A batch that is too large for a GPU is taken in parts."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                losses = []
+                for part in captures.parts(self._parts):
+                    loss = self._distributed(part, self.recipe.steps_at(self.done))
+                    self.accelerator.backward(loss * (len(part.target) / len(captures.target)))
+                    losses.append(loss.detach().float() * (len(part.target) / len(captures.target)))
+                return torch.stack(losses).sum()
+            except torch.OutOfMemoryError:
+                if self._parts >= len(captures.target) or self.accelerator.num_processes > 1:
+                    raise  # one image is too large; or the other processes would wait for this one's gradients
+            self._parts *= 2
+            torch.cuda.empty_cache()
+            self._report(f"not enough memory on the GPU: batches are now computed in {self._parts} parts")
 
     def read(self, stop: bool = False) -> Reading:
         """What the iterations since the last reading gave; waits for the device.
@@ -181,7 +206,7 @@ class Run:
         with self._peers():
             mean = self.accelerator.reduce(torch.cat([(self._losses / count)[None], told]), "mean")
             assert isinstance(mean, Tensor)  # accelerate gives back what it was given
-            loss, stopping, self.share = mean.tolist()
+            loss, stopping, self._share = mean.tolist()
         ruined = int(self._ruined)
         self._losses.zero_()
         self._read_at = self.iteration
@@ -213,7 +238,7 @@ class Run:
     def _average(self) -> None:
         decay = min(self.recipe.optimizer.ema, (1 + self.iteration) / (10 + self.iteration))
         now = [p.detach() for p in self.loss.denoiser.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def averaged(self) -> Iterator[ExposureDenoiser | ConditionalDiffusion]:
@@ -235,6 +260,8 @@ class Run:
         return {
             "iteration": self.iteration,
             "spent": self.spent,
+            "minutes": self.minutes,
+            "share": self._share,
             "processes": self.accelerator.num_processes,
             "recipe": json.dumps(self.recipe.to_dict()),
             "model": self.loss.state_dict(),
@@ -267,6 +294,9 @@ class Run:
         self.iteration = self._read_at = state["iteration"]
         self._spent = self._read_after = state["spent"]
         self._begun = time.monotonic()
+        if self.minutes is not None:  # more or less time than before is another place in the schedule
+            same = state["minutes"] == self.minutes
+            self._share = state["share"] if same else min(1.0, self.spent / self.minutes)
         self.loss.load_state_dict(state["model"])
         self.average = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])

@@ -38,6 +38,7 @@ def train(
     provenance: dict[str, Any] | None = None,
     initial: str | Path | None = None,
     minutes: float | None = None,
+    report: Callable[[str], None] = lambda _: None,
     tick: Callable[[Run, float], None] = lambda run, loss: None,
 ) -> Path:
     """Train a recipe, or go on where a run in `output` stopped.
@@ -50,8 +51,9 @@ def train(
         execution: device, precision, workers, intervals.
         provenance: more for the header of the weights, e.g. preset and data.
         initial: weights to begin from, a name or file; of the same network.
-        minutes: end within this time, all sessions together, with the schedule of the recipe at its end; None: after
-            the recipe's iterations.
+        minutes: end within this time, all sessions together, with the schedule of the recipe at its end, whatever the
+            recipe's iterations are; None: after these.
+        report: is given what people should read.
         tick: called now and then with the run and its mean loss since the last call.
 
     Returns:
@@ -68,10 +70,11 @@ def train(
             f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
             f"add --denoiser.planes {patches.planes}"
         )
-    run = Run(recipe, execution, minutes)
+    run = Run(recipe, execution, minutes, report)
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
+        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.spent:.1f} minutes")
     elif initial is not None:
         run.begin_from(initial)
     judge = (
@@ -83,14 +86,15 @@ def train(
         patches = patches.to(run.device)
     every = 1 if run.device.type == "cpu" else READ_EVERY
     with _stop_signals() as stop, _journal(run, output, execution) as journal:
-        progress = _Progress(journal)
-        if minutes is not None:
+        progress = _Progress(journal, run.iteration)
+        if minutes is not None and run.done < 1:
             begun = time.monotonic()
             run.save(checkpoint)  # a disk that cannot hold it is better known now
-            run.reserve = 3 * (time.monotonic() - begun) / 60
+            _validate(run, judge, journal)
+            run.reserve = 2 * (time.monotonic() - begun) / 60  # for doing both once more
         for batch in run.batches(patches, execution.workers):
             run.step(batch)
-            last = run.iteration == recipe.iterations and minutes is None
+            last = run.done >= 1 and minutes is None
             due = execution.validate_every and run.iteration % execution.validate_every == 0
             if not (run.iteration % every == 0 or last or due):
                 continue
@@ -101,17 +105,21 @@ def train(
                 raise NonFiniteLoss(
                     f"a loss or gradient was no number at iteration {reading.ruined}; the batch is kept in {kept}"
                 )
-            progress.add(reading.loss, run.iteration, recipe.batch * run.accelerator.num_processes)
+            progress.add(reading.loss, run.iteration, run.images)
             tick(run, reading.loss)
-            last = last or run.share >= 1
+            last = run.done >= 1
             if last or reading.stopping or progress.iterations >= 100:
                 progress.write(run.iteration, run.rate)
+            if reading.stopping or last:
+                _write(run, output, provenance)
+            elif progress.minutes > execution.checkpoint_minutes:
+                try:
+                    _write(run, output, provenance)
+                except OSError as error:  # a full disk may have room again the next time
+                    report(f"{checkpoint}: not written ({error.strerror or error}); the last one is whole, going on")
+                progress.saved()
             if last or due:
                 _validate(run, judge, journal)
-            if reading.stopping or last or progress.minutes > execution.checkpoint_minutes:
-                run.save(checkpoint)
-                run.export(output / "checkpoint.safetensors", provenance)
-                progress.saved()
             if last:
                 break
             if reading.stopping:
@@ -121,17 +129,21 @@ def train(
     return output / "weights.safetensors"
 
 
+def _write(run: Run, output: Path, provenance: dict[str, Any] | None) -> None:
+    run.save(output / "checkpoint.pt")
+    run.export(output / "checkpoint.safetensors", provenance)
+
+
 class _Progress:
     """Mean loss and speed since the last line of the log, and the time since the last checkpoint."""
 
-    def __init__(self, journal: Journal | None) -> None:
-        self.journal, self.iterations, self.images, self.total = journal, 0, 0, 0.0
+    def __init__(self, journal: Journal | None, iteration: int) -> None:
+        self.journal, self.at, self.iterations, self.images, self.total = journal, iteration, 0, 0, 0.0
         self.since = self.checkpoint = time.monotonic()
-        self.at: int | None = None
 
     def add(self, loss: float, iteration: int, images: int) -> None:
-        count = 1 if self.at is None else iteration - self.at
-        self.at = iteration
+        """The mean loss of the iterations up to this one, of so many images each."""
+        count, self.at = iteration - self.at, iteration
         self.total, self.iterations = self.total + loss * count, self.iterations + count
         self.images += images * count
 

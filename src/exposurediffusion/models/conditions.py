@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -27,3 +27,8 @@ class Conditions:
     read_variance: Float[Tensor, "b"]
     saturation: float = SATURATION
     origin: Float[Tensor, "b c h w"] | None = None
+
+    def __getitem__(self, images: slice) -> Conditions:
+        """Of some images of the batch."""
+        own = {name: value[images] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **own)

@@ -94,8 +94,7 @@ def simulate_capture(
 
     def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
         one = slice(image, image + 1)
-        parameters = {k: v[one] for k, v in vars(noise).items() if isinstance(v, Tensor)}
-        alone = replace(noise, **parameters)
+        alone = noise[one]
         for top in range(0, h, height):
             band = (one, slice(None), slice(top, top + height))
             drawn[band[1:]] = _expose(clean[band], ratio[one], alone, rows[band], own, clip)[0]

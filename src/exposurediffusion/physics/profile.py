@@ -66,6 +66,11 @@ class NoiseParameters:
             unit = tukey_lambda_variance(self.tukey_shape).to(self.read)
         return self.read**2 * unit + self.row**2 + self.quantisation**2 / 12
 
+    def __getitem__(self, images: slice) -> NoiseParameters:
+        """Of some images of the batch."""
+        own = {name: value[images] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **own)
+
     @staticmethod
     def gaussian(gain: float, read: float, saturation: float = SATURATION, source: str = "given") -> NoiseParameters:
         """Shot noise and Gaussian read noise of a single capture; `read` is the whole light-free deviation in DN."""
