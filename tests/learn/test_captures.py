@@ -1,4 +1,4 @@
-"""Captures of training: their laws by z-score, what the network is told, and that a number alone decides an image."""
+"""Captures of training: their laws by z-score, what the network is told, and that an iteration alone decides a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exposurediffusion.learn.batches import Batch, collate
 from exposurediffusion.learn.captures import CaptureMaker, Captures, draw_ratios
 from exposurediffusion.learn.presets import CAPTURES, PRESETS
 from exposurediffusion.learn.recipe import CaptureRecipe
-from exposurediffusion.physics.profile import load_profile
+from exposurediffusion.physics.profile import NoiseParameters, load_profile
 from exposurediffusion.physics.sensor import SATURATION
 from tests.learn.conftest import Light
 from tests.statistics import BOUND, covariance_z, mean_z, quantile_z, variance_z
@@ -44,7 +44,7 @@ def no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_pixels")
 @pytest.mark.parametrize("noise", ["p+g", "eld+bias"])
 def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
-    made = CaptureMaker(CaptureRecipe(noise=noise), 1)(clean(1000))
+    made = CaptureMaker(CaptureRecipe(noise=noise), 1)(clean(1000), 0)
     share = (made.noise.gain.double().log() - math.log(0.1)) / math.log(300)
     ratio = made.conditions.ratio.double()
     assert 0 <= share.min() < 0.02
@@ -60,7 +60,7 @@ def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
 
 @pytest.mark.usefixtures("no_pixels")
 def test_another_range_of_gains_is_found_out() -> None:
-    made = CaptureMaker(CaptureRecipe(gain_range=(0.1, 15.0)), 1)(clean(1000))
+    made = CaptureMaker(CaptureRecipe(gain_range=(0.1, 15.0)), 1)(clean(1000), 0)
     share = (made.noise.gain.double().log() - math.log(0.1)) / math.log(300)
     assert abs(mean_z(share, 0.5)) > BOUND
 
@@ -68,7 +68,7 @@ def test_another_range_of_gains_is_found_out() -> None:
 @pytest.mark.usefixtures("no_pixels")
 def test_without_a_range_gains_are_those_of_the_camera() -> None:
     camera = load_profile("NikonD850")
-    made = CaptureMaker(CaptureRecipe(camera="NikonD850", gain_range=None), 1)(clean(400))
+    made = CaptureMaker(CaptureRecipe(camera="NikonD850", gain_range=None), 1)(clean(400), 0)
     gain = made.noise.gain.double()
     assert camera.gain_iso_100 <= gain.min() * (1 + 1e-6)
     assert gain.max() <= camera.gain_iso_6400 * (1 + 1e-6)
@@ -79,7 +79,7 @@ def test_without_a_range_gains_are_those_of_the_camera() -> None:
 def test_gains_of_iso_settings_are_those_and_no_others() -> None:
     camera = load_profile("SonyA7S2")
     settings = (800.0, 1600.0, 3200.0)
-    made = CaptureMaker(CaptureRecipe(camera="SonyA7S2", iso=settings), 1)(clean(900))
+    made = CaptureMaker(CaptureRecipe(camera="SonyA7S2", iso=settings), 1)(clean(900), 0)
     found, counts = made.noise.gain.unique(return_counts=True)
     assert found.tolist() == pytest.approx([camera.gain(iso) for iso in settings])
     for count in counts.tolist():
@@ -128,18 +128,40 @@ def moments(made: Captures, level: float, gain: float = 1.0, read: Tensor | None
 
 
 def test_p_g_captures_have_the_mean_of_the_scene_and_the_noise_that_is_told() -> None:
-    made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(100, size=16))
+    made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(100, size=16), 0)
     assert max(map(abs, moments(made, 0.3))) < BOUND
     assert abs(moments(made, 0.29)[0]) > BOUND  # twins: another light,
     assert abs(moments(made, 0.3, gain=1.2)[1]) > BOUND  # another gain
     assert torch.equal(made.target, torch.full_like(made.capture, 0.3))
 
 
+@pytest.mark.parametrize("noise", ["eld", "eld+bias", "wide"])
+def test_every_image_has_the_noise_of_its_own_parameters(noise: Any) -> None:
+    recipe = CaptureRecipe(noise=noise, gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False)
+    made = CaptureMaker(recipe, 3)(clean(100, 0.1, size=32), 0)
+    assert max(map(abs, of_all(made, made.noise))) < BOUND
+    turned = NoiseParameters(**{k: v.roll(1, 0) if isinstance(v, Tensor) else v for k, v in vars(made.noise).items()})
+    assert abs(of_all(made, turned)[1]) > BOUND  # twins: the parameters of another image,
+    assert abs(of_all(made, replace(made.noise, row=torch.zeros(100)))[2]) > BOUND  # no row noise
+
+
+def of_all(made: Captures, noise: NoiseParameters, level: float = 0.1) -> tuple[float, float, float]:
+    """z of the mean and variance of single sites, and of the variance of means of rows, as parameters say."""
+    unit = (made.conditions.ratio.double() / SATURATION)[:, None, None, None]
+    bias = 0 if noise.colour_bias is None else noise.colour_bias[:, :, None, None]
+    error = ((made.capture.double() - level) / unit - bias)[:, ::2]  # R and B lie in different rows of the sensor
+    shot, total, row = (x.double()[:, None, None, None] for x in (noise.gain, noise.read_variance, noise.row**2))
+    total = total + shot * level / unit
+    single = (error / total.sqrt())[..., 5]
+    rows = (error.mean(-1, keepdim=True) / (row + (total - row) / error.shape[-1]).sqrt())[..., 0]
+    return mean_z(single, 0.0), variance_z(single, 1.0), variance_z(rows, 1.0)
+
+
 def test_eld_captures_share_the_offset_of_a_sensor_row() -> None:
     recipe = CaptureRecipe(noise="eld", camera="CanonEOS70D", gain_range=(10.0, 10.0), ratio=(100.0, 100.0), clip=False)
 
     def of_rows(noise: Any) -> float:
-        made = CaptureMaker(replace(recipe, noise=noise), 3)(clean(150, 0.0, size=32))
+        made = CaptureMaker(replace(recipe, noise=noise), 3)(clean(150, 0.0, size=32), 0)
         dn = made.capture * SATURATION / 100
         scale = made.noise.read_variance.sqrt()[:, None]
         return covariance_z(dn[:, 0, :, :16].mean(-1) / scale, dn[:, 1, :, 16:].mean(-1) / scale)
@@ -148,64 +170,89 @@ def test_eld_captures_share_the_offset_of_a_sensor_row() -> None:
     assert abs(of_rows("p+g")) < BOUND  # twin: no row noise
 
 
-def test_colour_bias_moves_the_black_of_each_plane() -> None:
-    recipe = CaptureRecipe(noise="eld+bias", camera="SonyA7S2", gain_range=None, clip=False)
-    made = CaptureMaker(recipe, 3)(clean(200, 0.0, size=16))
+@pytest.mark.parametrize("noise", ["eld+bias", "wide"])
+def test_colour_bias_moves_the_black_of_each_plane(noise: Any) -> None:
+    recipe = CaptureRecipe(noise=noise, camera="SonyA7S2", gain_range=None, clip=False)
+    made = CaptureMaker(recipe, 3)(clean(200, 0.0, size=16), 0)
     assert made.noise.colour_bias is not None
     dn = made.capture * (SATURATION / made.conditions.ratio)[:, None, None, None]
     error = (dn.mean(dim=(2, 3)) - made.noise.colour_bias) / (made.noise.read_variance / 256).sqrt()[:, None]
     plain = dn.mean(dim=(2, 3)) / (made.noise.read_variance / 256).sqrt()[:, None]
     assert abs(mean_z(error, 0.0)) < BOUND
     assert plain.var() > 1.5 * error.var()  # the bias is told of by nothing else
-    assert CaptureMaker(replace(recipe, noise="eld"), 3)(clean(2)).noise.colour_bias is None
+    assert CaptureMaker(replace(recipe, noise="eld"), 3)(clean(2), 0).noise.colour_bias is None
 
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_captures_are_clipped_if_the_recipe_says_so_and_targets_always(clip: bool) -> None:
     batch = Batch((0, 1), torch.cat([torch.zeros((1, 4, 8, 8)), torch.full((1, 4, 8, 8), 1.5)]))
-    made = CaptureMaker(replace(PLAIN, clip=clip), 1)(batch)
+    made = CaptureMaker(replace(PLAIN, clip=clip), 1)(batch, 0)
     assert (made.capture.min() >= 0 and made.capture.max() <= 1) == clip
     assert made.target.unique().tolist() == [0, 1]
+
+
+def test_targets_keep_highlights_up_to_the_white_of_the_network() -> None:
+    batch = Batch((0, 1), torch.cat([torch.full((1, 4, 8, 8), 3.0), torch.full((1, 4, 8, 8), 4.0)]))
+    made = CaptureMaker(PLAIN, 1, white=3.5)(batch, 0)
+    assert made.target.unique().tolist() == [3.0, 3.5]
 
 
 @pytest.mark.parametrize(
     "recipe",
     [
-        *[CaptureRecipe(noise=noise, uncertainty=0.2) for noise in ("p+g", "eld", "eld+bias")],
+        *[CaptureRecipe(noise=noise, uncertainty=0.2) for noise in ("p+g", "eld", "eld+bias", "wide")],
         CaptureRecipe(supervision="noise2noise", clip=False),
         CaptureRecipe(ratio=(1.5, 300.0), ratio_law="mixed"),
     ],
-    ids=["p+g", "eld", "eld+bias", "noise2noise", "mixed"],
+    ids=["p+g", "eld", "eld+bias", "wide", "noise2noise", "mixed"],
 )
-def test_an_image_is_drawn_from_its_number_alone(recipe: CaptureRecipe) -> None:
+def test_a_batch_is_drawn_from_seed_iteration_and_process(recipe: CaptureRecipe) -> None:
     batch = clean(5, size=6, first=7)
-    check_alone(CaptureMaker(recipe, 9), batch)
-    first, other = (CaptureMaker(recipe, seed)(batch).capture for seed in (9, 10))
-    assert not torch.equal(first, other)  # and from the seed
-    assert len({float(image.sum()) for image in first}) == 5
+    made = check_drawn_alike(recipe, batch)
+    assert len({float(image.sum()) for image in made.capture}) == 5
+    others = [(10, 3, 1), (9, 4, 1), (9, 3, 0), (9, 1, 3), (3, 9, 1)]
+    captures = [made.capture, *(CaptureMaker(recipe, seed)(batch, *where).capture for seed, *where in others)]
+    assert len({float(capture.sum()) for capture in captures}) == 6
 
 
 @pytest.mark.parametrize("augment", [1.0, 2.0])
-def test_a_pair_is_drawn_from_its_number_alone(augment: float) -> None:
-    check_alone(CaptureMaker(CaptureRecipe(supervision="paired", augment=augment), 9), pairs(5, first=7))
+def test_a_batch_of_pairs_is_drawn_from_seed_iteration_and_process(augment: float) -> None:
+    recipe = CaptureRecipe(supervision="paired", augment=augment)
+    made = check_drawn_alike(recipe, pairs(5, first=7))
+    other = CaptureMaker(recipe, 9)(pairs(5, first=7), 4, 1)
+    assert torch.equal(made.capture, other.capture) == (augment == 1)
 
 
-def check_alone(make: CaptureMaker, batch: Batch) -> None:
-    together = make(batch)
-    for place, number in enumerate(batch.numbers):
-        single = {name: tensor[place : place + 1] for name, tensor in batch.tensors().items()}
-        alone = make(Batch((number,), **single))
-        for name in ("capture", "target"):
-            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[place])
-        for name in ("ratio", "gain", "read_variance"):
-            assert torch.equal(getattr(alone.conditions, name)[0], getattr(together.conditions, name)[place])
-        assert torch.equal(  # what is still to be drawn goes on alike
-            torch.rand(3, generator=alone.generators[0]), torch.rand(3, generator=together.generators[place])
-        )
+def check_drawn_alike(recipe: CaptureRecipe, batch: Batch) -> Captures:
+    """Once more, with another maker and whatever torch's own generator may say."""
+    first = CaptureMaker(recipe, 9)(batch, 3, 1)
+    torch.manual_seed(8)
+    again = CaptureMaker(recipe, 9)(batch, 3, 1)
+    for name in ("capture", "target"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    for name in ("ratio", "gain", "read_variance"):
+        assert torch.equal(getattr(first.conditions, name), getattr(again.conditions, name))
+    goes_on = [torch.rand(3, generator=made.generator) for made in (first, again)]
+    assert torch.equal(*goes_on)
+    other = CaptureMaker(recipe, 9)(batch, 4, 1)
+    assert not torch.equal(goes_on[0], torch.rand(3, generator=other.generator))
+    return first
+
+
+def test_parts_of_a_batch_are_its_images_each_once() -> None:
+    made = CaptureMaker(CaptureRecipe(noise="wide"), 1)(clean(5), 0)
+    for count in (1, 2, 3, 5):
+        parts = list(made.parts(count))
+        assert [len(part.target) for part in parts] == [len(x) for x in torch.arange(5).tensor_split(count)]
+        assert all(part.generator is made.generator for part in parts)
+        for of, name in (("", "capture"), ("", "target"), ("conditions", "gain"), ("noise", "read"), ("noise", "row")):
+            whole = getattr(getattr(made, of) if of else made, name)
+            pieces = [getattr(getattr(part, of) if of else part, name) for part in parts]
+            assert torch.equal(torch.cat(pieces), whole)
 
 
 def sure_and_unsure(count: int) -> tuple[Captures, Captures]:
-    sure, unsure = (CaptureMaker(replace(PLAIN, uncertainty=spread), 4)(clean(count)) for spread in (0.0, 0.3))
+    sure, unsure = (CaptureMaker(replace(PLAIN, uncertainty=spread), 4)(clean(count), 0) for spread in (0.0, 0.3))
     assert torch.equal(sure.noise.gain, unsure.noise.gain)
     assert torch.equal(sure.conditions.gain, sure.noise.gain)
     return sure, unsure
@@ -233,7 +280,7 @@ def test_uncertainty_changes_what_is_told() -> None:
 
 def test_pairs_are_taken_as_they_are() -> None:
     batch = pairs(4)
-    made = CaptureMaker(CaptureRecipe(supervision="paired", clip=False), 1)(batch)
+    made = CaptureMaker(CaptureRecipe(supervision="paired", clip=False), 1)(batch, 0)
     assert batch.capture is not None
     assert batch.ratio is not None
     assert torch.equal(made.capture, batch.capture)
@@ -246,12 +293,12 @@ def test_pairs_are_taken_as_they_are() -> None:
 @pytest.mark.parametrize("name", ["paired-unet-exposure", "pmn-unet-feedforward"])
 def test_pairs_are_wanted_and_there_are_none(name: str) -> None:
     with pytest.raises(ValueError, match=r"clean images only: give a data set with pairs .*--capture.supervision"):
-        CaptureMaker(PRESETS[name].recipe.capture, 0)(clean(2))
+        CaptureMaker(PRESETS[name].recipe.capture, 0)(clean(2), 0)
 
 
 def test_pmn_brightens_a_pair_as_a_brighter_scene_would_have_been() -> None:
     batch = pairs(150, size=16)
-    made = CaptureMaker(replace(CAPTURES["pmn"], clip=False), 1)(batch)
+    made = CaptureMaker(replace(CAPTURES["pmn"], clip=False), 1)(batch, 0)
     factor = (made.target / batch.clean)[:, 0, 0, 0].double()
     bright = made.target.flatten(1).max(dim=1).values >= 1
     share = factor[~bright].log() / math.log(2)
@@ -269,7 +316,7 @@ def test_pmn_brightens_a_pair_as_a_brighter_scene_would_have_been() -> None:
 
 
 def test_augmentation_takes_made_captures_too() -> None:
-    made = CaptureMaker(replace(PLAIN, augment=2.0), 5)(clean(300, 0.2, size=4))
+    made = CaptureMaker(replace(PLAIN, augment=2.0), 5)(clean(300, 0.2, size=4), 0)
     share = (made.target[:, 0, 0, 0].double() / 0.2).log() / math.log(2)
     assert abs(mean_z(share, 0.5)) < BOUND
     assert abs(variance_z(share, 1 / 12)) < BOUND
@@ -278,7 +325,7 @@ def test_augmentation_takes_made_captures_too() -> None:
 
 def test_noise2noise_has_two_captures_of_independent_noise() -> None:
     recipe = replace(PLAIN, supervision="noise2noise", gain_range=(0.1, 30.0), ratio=(100.0, 300.0))
-    made = CaptureMaker(recipe, 6)(clean(75, 0.2, size=16))
+    made = CaptureMaker(recipe, 6)(clean(75, 0.2, size=16), 0)
     scale = moments_scale(made, 0.2)
     first, second = (made.capture - 0.2) / scale, (made.target - 0.2) / scale
     for error in (first, second):
@@ -297,7 +344,7 @@ def moments_scale(made: Captures, level: float) -> Tensor:
 def test_noise2noise_targets_of_the_dark_are_not_clipped() -> None:
     """A clipped target has another mean, and its mean is all that is learned from it."""
     recipe = PRESETS["noise2noise-unet-feedforward"].recipe.capture
-    made = CaptureMaker(recipe, 6)(clean(75, 0.002, size=16))
+    made = CaptureMaker(recipe, 6)(clean(75, 0.002, size=16), 0)
     scale = moments_scale(made, 0.002)
     assert made.target.min() < 0
     assert abs(mean_z((made.target - 0.002) / scale, 0.0)) < BOUND
@@ -306,7 +353,8 @@ def test_noise2noise_targets_of_the_dark_are_not_clipped() -> None:
 
 def test_noise2noise_of_bursts_takes_both_exposures_as_they_are() -> None:
     batch = pairs(2)
-    made = CaptureMaker(CaptureRecipe(supervision="noise2noise", clip=False), 1)(replace(batch, clean=batch.clean - 1))
+    dark = replace(batch, clean=batch.clean - 1)
+    made = CaptureMaker(CaptureRecipe(supervision="noise2noise", clip=False), 1)(dark, 0)
     assert batch.capture is not None
     assert torch.equal(made.capture, batch.capture)
     assert torch.equal(made.target, batch.clean - 1)  # a short exposure, too: negative in the dark

@@ -153,7 +153,7 @@ def test_presets_are_whole(name: str, generator: torch.Generator) -> None:
     with torch.device("meta"):
         model = ExposureDenoiser(recipe.denoiser)
     assert recipe.patch % model.multiple == 0
-    assert recipe.iterations > max(recipe.optimizer.warmup, recipe.prelude.iterations)
+    assert recipe.iterations > recipe.optimizer.warmup
     noise = NOISE_MODELS[recipe.capture.noise](gain_range=recipe.capture.gain_range).parameters(2, generator)
     assert noise.gain.shape == (2,)
 
@@ -211,4 +211,28 @@ def test_a_name_far_from_all_others() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_size_of_the_network_can_be_overridden_by_name(name: str) -> None:
     """The command line overrides keys that are there: the width may not be left to the backbone's default."""
-    assert "width" in PRESETS[name].recipe.denoiser.options
+    assert PRESETS[name].recipe.denoiser.options.keys() & {"width", "widths"}
+
+
+@pytest.mark.parametrize("name", ["embedded", "default", "fine"])
+def test_presets_of_weights_for_use_serve_any_camera(name: str) -> None:
+    """They are told what no camera can be without, and are run by the sampling that they were trained for."""
+    recipe = PRESETS[name].recipe
+    assert recipe.denoiser.noise_map or recipe.denoiser.domain == "stabilised"
+    assert recipe.capture.ratio == (1.5, 300.0)
+    assert not recipe.capture.clip
+    assert recipe.capture.uncertainty > 0
+    assert recipe.sampling.clamp is not None
+    assert recipe.sampling.clamp[0] < 0
+    assert recipe.denoiser.white <= recipe.sampling.clamp[1]
+    warm = recipe.optimizer.warmup / recipe.iterations
+    assert warm < recipe.prelude.share < 1
+
+
+def test_fine_is_default_with_a_wider_network() -> None:
+    default, fine = (PRESETS[name].recipe for name in ("default", "fine"))
+    other = replace(fine.denoiser, options=default.denoiser.options)
+    assert replace(fine, batch=default.batch, denoiser=other) == default
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in ExposureDenoiser(r.denoiser).parameters()) for r in (default, fine)]
+    assert 2 < sizes[1] / sizes[0] < 5

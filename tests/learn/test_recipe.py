@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
+from exposurediffusion.learn.presets import PRESETS
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from tests.learn.conftest import TINY
 
 
 def rates(optimizer: OptimizerRecipe, prelude: Prelude = Prelude(), iterations: int = 1000) -> np.ndarray:  # noqa: B008
     recipe = replace(TINY, iterations=iterations, optimizer=optimizer, prelude=prelude)
-    return np.array([recipe.rate_at(iteration) for iteration in range(iterations)])
+    return np.array([recipe.rate_at(iteration / iterations, iteration) for iteration in range(iterations)])
 
 
 def test_paper_law_halves_at_half_and_is_a_tenth_from_ninety_per_cent() -> None:
@@ -47,18 +48,32 @@ def test_warm_up_rises_to_the_law(law: Any) -> None:
     assert (warm[10:] == plain[10:]).all()
 
 
+def test_the_warm_up_counts_iterations_whatever_share_of_the_run_they_are() -> None:
+    """A run by time may be at its end after a handful of them."""
+    recipe = replace(TINY, optimizer=OptimizerRecipe(lr=1e-4, law="paper", warmup=10))
+    assert recipe.rate_at(0.95, 4) == pytest.approx(0.5 * 1e-5)
+    assert recipe.rate_at(0.0, 100) == 1e-4
+
+
 def test_prelude_is_feed_forward_at_its_own_rate_and_the_law_begins_after_it() -> None:
     optimizer = OptimizerRecipe(lr=1e-4, law="paper", warmup=4)
-    found = rates(optimizer, Prelude(200, 5e-4))
+    found = rates(optimizer, Prelude(0.25, 5e-4), iterations=800)
     assert found[:4] == pytest.approx([1.25e-4, 2.5e-4, 3.75e-4, 5e-4])
     assert (found[4:200] == 5e-4).all()
-    assert (found[200:600] == 1e-4).all()  # 800 iterations are left: half of them
-    assert (found[600:920] == 0.5e-4).all()
-    assert found[920:] == pytest.approx(1e-5)
-    recipe = replace(TINY, prelude=Prelude(3), objective=ObjectiveRecipe(steps=2))
-    assert [recipe.steps_at(iteration) for iteration in range(6)] == [0, 0, 0, 2, 2, 2]
-    only = replace(TINY, prelude=Prelude(6, 5e-4))  # nothing comes after it
-    assert only.rate_at(5) == 5e-4
+    assert (found[200:500] == 1e-4).all()  # 600 iterations are left: half of them
+    assert (found[500:740] == 0.5e-4).all()
+    assert found[741:] == pytest.approx(1e-5)  # shares are divisions: the one between is either
+    recipe = replace(TINY, prelude=Prelude(0.5), objective=ObjectiveRecipe(steps=2))
+    assert [recipe.steps_at(iteration / 6) for iteration in range(6)] == [0, 0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["embedded", "default", "fine"])
+def test_the_prelude_of_a_preset_ends_with_the_iteration_that_is_meant(name: str) -> None:
+    """Shares are divisions, and rounding may not move the end by one."""
+    recipe = PRESETS[name].recipe
+    last = round(recipe.prelude.share * recipe.iterations)
+    steps = [recipe.steps_at(iteration / recipe.iterations) for iteration in (last - 1, last)]
+    assert steps == [0, recipe.objective.steps]
 
 
 def test_defaults_are_the_published_recipe() -> None:
@@ -92,6 +107,8 @@ def test_a_recipe_is_plain_values() -> None:
         (CaptureRecipe, {"ratio": (300.0, 100.0)}, "capture.ratio is a range"),
         (CaptureRecipe, {"augment": 0.5}, "capture.augment is a factor >= 1"),
         (CaptureRecipe, {"augment": 2.0, "supervision": "noise2noise"}, "not with noise2noise"),
+        (Prelude, {"share": 1.0}, "prelude.share is a part of the run, 0 or more and below 1, got 1"),
+        (Prelude, {"share": -0.1}, "prelude.share"),
         (Recipe, {"iterations": 0}, "at least 1"),
         (Recipe, {"batch": 0}, "at least 1"),
         (Recipe, {"patch": -4}, "at least 1"),
