@@ -210,7 +210,7 @@ def main() -> None:
             )
             told(
                 f"{name}_training_images_per_second",
-                training_rates(Run(recipe, Execution(device=device.type)), views, 3.0),
+                training_rates(Run(recipe, Execution(device=device.type)), views, 3.0),  # type: ignore[arg-type]
             )
     if options.trials:
         unseen = CleanViews(read_pictures(options.unseen).to(device), CFA("RGGB"), LEVEL)

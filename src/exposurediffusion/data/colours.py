@@ -7,7 +7,7 @@ images get such a light, and some a shape or a whole field of one colour.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import log, pi
+from math import ceil, pi
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ LIT = 0.15  # share of images in coloured light
 TURNED = 0.10  # share of images with all hues turned
 SHAPED = 0.15  # share of images with a painted shape
 FIELD = 0.04  # share of images painted all over
+BLURRED = 8.0  # width of a shape's edge in sites, at most
 WEAKEST_LIGHT, WEAKEST_PAINT = 1 / 30, 1 / 300  # the least a channel keeps of it
 
 
@@ -46,7 +47,7 @@ def draw_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "b 3 
     wide = torch.stack([0.8 + 2.7 * u[5], torch.ones_like(u[5]), 0.8 + 2.7 * u[6]], dim=1)
     balance = torch.where((u[7] < TUNGSTEN_OR_SHADE)[:, None], wide, usual)
     lamp = WEAKEST_LIGHT ** u[8:11].T
-    lamp = torch.where((u[11] < LIT)[:, None], lamp / lamp.amax(1, keepdim=True), 1.0)
+    lamp = torch.where((u[11] < LIT)[:, None], lamp / lamp.amax(1, keepdim=True), torch.ones_like(lamp))
     return (lamp / balance)[:, :, None] * (turn @ camera @ saturation)
 
 
@@ -58,29 +59,37 @@ def paint(light: Float[Tensor, "b planes h w"], cfa: CFA, generator: torch.Gener
         cfa: their colour filter array; the planes begin with its tile.
         generator: decides which images, and what they get.
     """
-    count, _, size, _ = light.shape
-    u = torch.rand((16, count), generator=generator, device=light.device)
-    large = u[0] < 0.25  # so large that one edge alone is seen: half of the image
-    half_length, half_width = torch.where(large, 40.0, 0.15 * 6 ** u[1:3])  # in halves of the image
-    x, y = 1.8 * u[3:5] - 0.9
-    cos, sin = (2 * pi * u[5]).cos(), (2 * pi * u[5]).sin()
-    start = torch.where(large, half_length, 0.0)
-    along = torch.stack([cos, sin, -cos * x - sin * y - start], dim=1) / half_length[:, None]
-    across = torch.stack([-sin, cos, sin * x - cos * y], dim=1) / half_width[:, None]
-    slope = 0.15 * u[6]
-    shading = torch.stack([slope * (2 * pi * u[7]).cos(), slope * (2 * pi * u[7]).sin(), torch.ones_like(slope)], dim=1)
-    along, across, shading = (torch.stack([along, across, shading]) @ _places(size, cfa, light.device)).unflatten(
-        -1, light.shape[1:]
-    )
-    along, across = along.square(), across.square()
-    rounded, painted, field = (
-        (each)[:, None, None, None] for each in ((u[8] < 0.5) & ~large, u[9] < SHAPED, u[10] < FIELD)
-    )
-    inside = torch.maximum(along, across) + rounded * torch.minimum(along, across) < 1
-    colour = WEAKEST_PAINT ** u[11:14].T
-    brightness = light.mean(dim=(1, 2, 3)) * torch.exp((2 * u[14] - 1) * log(8))
-    paint = of_planes(colour * brightness[:, None], cfa)[..., None, None] * shading
-    return torch.where(inside & painted | field, paint, light)
+    share = FIELD + SHAPED
+    count = ceil(share * len(light))  # only as many are touched: random ones, and some of them in vain
+    order = torch.rand(len(light), generator=generator, device=light.device).argsort()[:count]
+    cover, colour = _draw_shapes(light[order], share * len(light) / count, cfa, generator)
+    return light.index_copy(0, order, torch.lerp(light[order], colour, cover))
+
+
+def _draw_shapes(
+    light: Float[Tensor, "b planes h w"], share: float, cfa: CFA, generator: torch.Generator
+) -> tuple[Float[Tensor, "b planes h w"], Float[Tensor, "b planes h w"]]:
+    """How much of each site is covered, and by what. A `share` of the images is covered somewhere."""
+    size = light.shape[-1]
+    u = torch.rand((15, len(light), 1, 1, 1), generator=generator, device=light.device)
+    field = u[0] < FIELD / (FIELD + SHAPED)
+    half = u[1] < 0.25
+    large = (field | half).float()  # a rectangle so large that at most one edge is seen
+    length, width = 40 * large + 0.15 * 6 ** u[2:4]  # half its sides, in halves of the image
+    (y, x), (top, left) = _places(size, cfa, light.device), 1.8 * u[4:6] - 0.9
+    cos, sin = (2 * pi * u[6]).cos(), (2 * pi * u[6]).sin()
+    away = length * (half & ~field)  # of the middle, so that the edge is where the middle would be
+    along = (x * (cos / length) + y * (sin / length) - (left * cos + top * sin + away) / length).square()
+    across = (y * (cos / width) - x * (sin / width) - (top * cos - left * sin) / width).square()
+    rounded = (u[7] < 0.5) * (1 - large)
+    beyond = torch.addcmul(torch.maximum(along, across), torch.minimum(along, across), rounded)  # 1 at the edge
+    edge = torch.minimum(length, width) * (size * cfa.stride / 4) / BLURRED ** u[8]
+    cover = ((1 - beyond) * edge + 0.5).clamp(0, 1) * (u[9] < share)
+    colour = WEAKEST_PAINT ** u[10:13, :, 0, 0, 0].T
+    brightness = light.mean(dim=(1, 2, 3)) * 8 ** (2 * u[13, :, 0, 0, 0] - 1)
+    colour = colour * (brightness / colour.amax(1))[:, None]
+    shade = 1 + 0.15 * u[14] * (x * sin - y * cos)
+    return cover, of_planes(colour, cfa)[..., None, None] * shade
 
 
 def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b planes *n"]:
@@ -88,9 +97,12 @@ def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b pl
     return torch.stack([colours[:, "RGB".index(letter)] for letter in cfa.colours], dim=1)
 
 
-def _places(size: int, cfa: CFA, device: torch.device) -> Float[Tensor, "3 n"]:
-    """Where the sites of all planes lie: x and y from -1 to 1, and 1."""
+@lru_cache(maxsize=4)
+def _places(
+    size: int, cfa: CFA, device: torch.device
+) -> tuple[Float[Tensor, "planes h w"], Float[Tensor, "planes h w"]]:
+    """Where the sites of all planes lie: y and x, from -1 to 1; kept, since they are always the same."""
     span = size * cfa.stride
     axis = (torch.arange(span, device=device) * 2 - (span - 1)) / span
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([pack(each, cfa.tile).flatten() for each in (x, y, torch.ones_like(x))])
+    return pack(y, cfa.tile), pack(x, cfa.tile)

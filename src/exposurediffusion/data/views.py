@@ -64,19 +64,22 @@ class CleanViews:
         """
         wide, looks = self._draw(count, generator)
         colours = of_planes(draw_matrices(count, generator), self.cfa)
-        parts = []
-        for group, may_be_wide in ((slice(wide), True), (slice(wide, count), False)):
-            looks_, colours_ = looks[group], colours[group]
-            halved = len(looks_) // HALVED
-            parts.append(self.light(looks_[:halved], colours_[:halved], size, may_be_wide, density=2))
-            parts.append(self.light(looks_[halved:], colours_[halved:], size, may_be_wide, density=1))
-        light = paint(torch.cat(parts).clamp(min=0), self.cfa, generator)
+        light = torch.cat(
+            [
+                self.light(looks[part], colours[part], size, may_be_wide, part_size // HALVED)
+                for part, part_size, may_be_wide in (
+                    (slice(wide), wide, True),
+                    (slice(wide, None), count - wide, False),
+                )
+            ]
+        )
+        light = paint(light.clamp(min=0), self.cfa, generator)
         u = torch.rand(count, generator=generator, device=generator.device)
         level = torch.exp(log(self.level[0]) + log(self.level[1] / self.level[0]) * u)
         return (light * gain_for(light.flatten(-2), level)[:, None, None, None]).clamp(max=HIGHLIGHT)
 
     def light(
-        self, looks: Looks, colours: Float[Tensor, "b planes 3"], size: int, wide: bool, density: int
+        self, looks: Looks, colours: Float[Tensor, "b planes 3"], size: int, wide: bool, halved: int
     ) -> Float[Tensor, "b planes size size"]:
         """What the sites of all planes see of the pictures.
 
@@ -84,41 +87,36 @@ class CleanViews:
             looks: where.
             colours: how much of linear red, green and blue each plane sees.
             size: side in packed pixels.
-            wide: whether some may be panoramas; photographs alone take a quarter of the time.
-            density: samples per site along a side, whose mean is taken; the scale is smaller by as much.
+            wide: whether some may be panoramas; photographs alone take a fraction of the time.
+            halved: how many, the first ones, are at half the scale: means of 2x2 samples.
         """
-        span, look = size * self.cfa.stride * density, self._look if wide else self._cut
-        grids = [(slice(i, None, density), slice(j, None, density)) for i in range(density) for j in range(density)]
-        total = look(looks, colours, span, grids[0])
-        for grid in grids[1:]:
-            total = total + look(looks, colours, span, grid)
-        return total / len(grids)
+        samples, image = looks.halved(halved)
+        look, side = self._look if wide else self._cut, size * self.cfa.stride
+        light = look(samples, colours[image], side)
+        corners, rest = light.tensor_split([4 * halved])
+        return torch.cat([corners.unflatten(0, (4, halved)).mean(0), rest])
 
-    def _cut(self, looks: Looks, colours: Tensor, span: int, grid: tuple[slice, slice]) -> Tensor:
-        """One sample a site of photographs."""
-        return self._take(pack(crops(self.pictures, looks, span, grid), self.cfa.tile), colours)
+    def _cut(self, looks: Looks, colours: Tensor, side: int) -> Tensor:
+        """What the planes see of photographs."""
+        return self._take(pack(crops(self.pictures, looks, side), self.cfa.tile), colours)
 
-    def _look(self, looks: Looks, colours: Tensor, span: int, grid: tuple[slice, slice]) -> Tensor:
-        """One sample a site of panoramas or photographs, interpolated."""
-        y, x = (pack(axis, self.cfa.tile) for axis in views(self.pictures, looks, span, grid))
+    def _look(self, looks: Looks, colours: Tensor, side: int) -> Tensor:
+        """What the planes see of panoramas or photographs, interpolated."""
+        y, x = (pack(axis, self.cfa.tile) for axis in views(self.pictures, looks, side))
         first, rows, columns = (
             each[looks.picture, None, None, None]
-            for each in (self.pictures.first, self.pictures.rows.int(), self.pictures.columns.int())
+            for each in (self.pictures.first, self.pictures.rows, self.pictures.columns)
         )
-        top, left = y.floor(), x.floor()
+        top, left = y.floor(), x.floor().minimum(columns.float() - 1)
+        below = (top + 1).minimum(rows.float() - 1)
+        beside = (left + 1) * (left + 1 < columns.float())  # all the way round
         down, right = y - top, x - left
-        top, left = top.int(), left.int()
-        below, beside = (top + 1).minimum(rows - 1), left + 1
-        left, beside = torch.where(left < 0, columns - 1, left), torch.where(beside < columns, beside, 0)
-        rows_ = [
-            torch.lerp(
-                self._take(first + (row * columns + left), colours),
-                self._take(first + (row * columns + beside), colours),
-                right,
-            )
-            for row in (top, below)
-        ]
-        return torch.lerp(rows_[0], rows_[1], down)
+        left, beside = left.long(), beside.long()
+        upper, lower = (
+            torch.lerp(self._take(row + left, colours), self._take(row + beside, colours), right)
+            for row in (first + each.long() * columns for each in (top, below))
+        )
+        return torch.lerp(upper, lower, down)
 
     @cached_property
     def _order(self) -> tuple[int, Int64[Tensor, " count"]]:
@@ -131,12 +129,12 @@ class CleanViews:
         expected = count * panoramas / len(order)
         wide = ceil(expected)
         u = torch.rand((7, count), generator=generator, device=generator.device)
-        is_panorama = u[0] < expected / max(wide, 1)
-        is_panorama[wide:] = False
+        is_panorama = (u[0] < expected / max(wide, 1)) & (torch.arange(count, device=u.device) < wide)
         place = torch.where(is_panorama, panoramas * u[1], panoramas + (len(order) - panoramas) * u[1])
         picture = order[place.long().clamp(max=len(order) - 1)]
-        mirror = torch.where(u[2:4] < 0.5, -1.0, 1.0)
-        return wide, Looks(picture, u[4:6].T, mirror.T, u[6] < 0.5)
+        mirror = 2.0 * (u[2:4] < 0.5) - 1
+        step = torch.ones_like(picture)
+        return wide, Looks(picture, u[4:6].T, mirror.T, (u[6] < 0.5).float(), step, torch.stack([step, step], 1) - 1)
 
     def _take(
         self, index: Int64[Tensor, "b planes h w"], colours: Float[Tensor, "b planes 3"]
