@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
+from common import machine, rate_of, training_rates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
@@ -45,26 +45,6 @@ from exposurediffusion.physics.mosaic import CFA
 BEGUN = time.monotonic()
 LEVEL = (0.03, 0.16)  # mean green of the scenes to judge by
 LEAVE = 12.0  # seconds at the end, for what the machine itself takes
-
-
-def rate_of(work: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """Calls a second, after three that are not counted."""
-    for _ in range(3):
-        work()
-    count, begun = 0, synchronised(device)
-    while time.monotonic() - begun < seconds:
-        work()
-        count += 1
-        if count % 10 == 0:
-            synchronised(device)
-    return count / (synchronised(device) - begun)
-
-
-def synchronised(device: torch.device) -> float:
-    """The time when all is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.monotonic()
 
 
 def limits(device: torch.device, side: int) -> dict[str, float]:
@@ -113,25 +93,6 @@ def enhance_rate(recipe: Recipe, device: torch.device, shape: tuple[int, int]) -
 
         found[name] = round(rate_of(twice, 1.0, device) * megapixels, 1)
     return found
-
-
-def training_rate(recipe: Recipe, views: CleanViews, device: torch.device) -> dict[str, float]:
-    """Images a second of whole feed-forward steps, of the network on one batch alone, and of the data alone."""
-    run = Run(recipe, Execution(device=device.type))  # type: ignore[arg-type]
-    stream = run.batches(views, 0)
-    whole = rate_of(lambda: run.step(next(stream)), 4.0, device)
-    data = rate_of(lambda: run.capture(next(stream), 0), 2.0, device)
-    captures = run.capture(next(stream), 0)
-
-    def network() -> None:
-        loss = run.loss(captures, 0)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.optimizer.step()
-
-    alone = rate_of(network, 3.0, device)
-    found = {"whole": recipe.batch * whole, "network": recipe.batch * alone, "data": recipe.batch * data}
-    return {**{name: round(value, 1) for name, value in found.items()}, "share": round(whole / alone, 3)}
 
 
 def train_for(
@@ -247,7 +208,10 @@ def main() -> None:
                 f"{name}_megapixels_per_second",
                 enhance_rate(recipe, device, (64, 64) if options.tiny else (1504, 2000)),
             )
-            told(f"{name}_training_images_per_second", training_rate(recipe, views, device))
+            told(
+                f"{name}_training_images_per_second",
+                training_rates(Run(recipe, Execution(device=device.type)), views, 3.0),  # type: ignore[arg-type]
+            )
     if options.trials:
         unseen = CleanViews(read_pictures(options.unseen).to(device), CFA("RGGB"), LEVEL)
         base = next(iter(recipes.values()))

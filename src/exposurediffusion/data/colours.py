@@ -97,10 +97,11 @@ def of_planes(colours: Float[Tensor, "b 3 *n"], cfa: CFA) -> Float[Tensor, "b pl
     return torch.stack([colours[:, "RGB".index(letter)] for letter in cfa.colours], dim=1)
 
 
+@lru_cache(maxsize=4)
 def _places(
     size: int, cfa: CFA, device: torch.device
 ) -> tuple[Float[Tensor, "planes h w"], Float[Tensor, "planes h w"]]:
-    """Where the sites of all planes lie: y and x, from -1 to 1."""
+    """Where the sites of all planes lie: y and x, from -1 to 1; kept, since they are always the same."""
     span = size * cfa.stride
     axis = (torch.arange(span, device=device) * 2 - (span - 1)) / span
     y, x = torch.meshgrid(axis, axis, indexing="ij")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from math import pi
 
 import torch
@@ -46,18 +47,26 @@ class Looks:
             The first corners of these images, their second, third and fourth corners, the other images; and the number
             of each one's image.
         """
-        number = torch.arange(len(self) + 3 * count, device=self.picture.device)
-        corner = number // max(count, 1)
-        fine = number < 4 * count
-        image = torch.where(fine, number % max(count, 1), number - 3 * count)
-        start = torch.stack([corner // 2, corner % 2], dim=1) * fine[:, None]
-        return replace(self[image], step=1 + fine.long(), start=start), image
+        image, step, start = _corners(len(self), count, self.picture.device)
+        return replace(self[image], step=step, start=start), image
+
+
+@lru_cache(maxsize=16)
+def _corners(
+    images: int, halved: int, device: torch.device
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"], Int64[Tensor, "n 2"]]:
+    """Image, step and start of each look; kept on the device, since only their numbers change."""
+    image = torch.cat([torch.arange(halved).repeat(4), torch.arange(halved, images)])
+    corner = torch.cat([torch.arange(4).repeat_interleave(halved), torch.zeros(images - halved, dtype=torch.long)])
+    step = 1 + (torch.arange(len(image)) < 4 * halved).long()
+    start = torch.stack([corner // 2, corner % 2], dim=1)
+    return image.to(device), step.to(device), start.to(device)
 
 
 def crops(pictures: Pictures, looks: Looks, side: int) -> Int64[Tensor, "b side side"]:
     """The numbers of the pixels that images of `side` x `side` sites see of photographs."""
-    row, column = _crop_axes(pictures, looks, side)
-    row, column = row.long() * pictures.columns[looks.picture, None], column.long()
+    row, column = _crop_axes(pictures, looks, _axes(looks, side)).long()
+    row = row * pictures.columns[looks.picture, None]
     swap = looks.swap[:, None] > 0
     along, across = torch.where(swap, column, row), torch.where(swap, row, column)
     return (pictures.first[looks.picture, None] + along)[:, :, None] + across[:, None, :]
@@ -72,48 +81,39 @@ def views(
     lie between 0 and the number of columns, rows between the first and the last.
     """
     rows, columns, panorama = (
-        each[looks.picture, None, None] for each in (pictures.rows, pictures.columns, pictures.panorama)
+        each[looks.picture, None, None].float() for each in (pictures.rows, pictures.columns, pictures.panorama)
     )
-    tilt, turn = (2 * looks.place.T - 1)[..., None, None].unbind()
-    pitch, yaw = torch.atan(1.2 * tilt), pi * turn
-    y, x = (axis / (PANORAMA_FOCAL * columns) for axis in _spread(*_axes(looks, side), looks.swap))
-    up, forward = pitch.sin() - y * pitch.cos(), pitch.cos() + y * pitch.sin()
-    longitude, latitude = torch.atan2(x, forward) + yaw, torch.atan2(up, torch.hypot(x, forward))
-    row = ((0.5 - latitude / pi) * rows - 0.5).clamp(min=0).minimum(rows - 1)
-    column = torch.remainder(longitude / (2 * pi) + (0.5 - 0.5 / columns), 1) * columns
-    flat_row, flat_column = _spread(*_crop_axes(pictures, looks, side), looks.swap)
-    return torch.lerp(flat_row, row, panorama.float()), torch.lerp(flat_column, column, panorama.float())
+    tilt, turn = looks.place.T[..., None, None].unbind()
+    pitch, axes = torch.atan(2.4 * tilt - 1.2), _axes(looks, side)
+    sin, cos = pitch.sin(), pitch.cos()
+    y, x = _spread(axes / (PANORAMA_FOCAL * columns[..., 0]), looks.swap)
+    up, forward = sin - y * cos, cos + y * sin
+    longitude, latitude = torch.atan2(x, forward), torch.atan2(up, torch.hypot(x, forward))
+    row = ((rows - 1) / 2 - latitude * (rows / pi)).clamp(min=0).minimum(rows - 1)
+    column = torch.remainder(longitude / (2 * pi) + (turn - 0.5 / columns), 1) * columns  # yaw: 2 pi turn - pi
+    flat_row, flat_column = _spread(_crop_axes(pictures, looks, axes), looks.swap)
+    return torch.lerp(flat_row, row, panorama), torch.lerp(flat_column, column, panorama)
 
 
-def _axes(looks: Looks, side: int) -> tuple[Float[Tensor, "b side"], Float[Tensor, "b side"]]:
+def _axes(looks: Looks, side: int) -> Float[Tensor, "2 b side"]:
     """How far, in pixels, the image's rows and columns lie below and right of its centre in the picture."""
     step, site = looks.step[:, None], torch.arange(side, device=looks.step.device)
-    down, right = (
-        mirror[:, None] * (step * site + start[:, None] - (step * side - 1) / 2)
-        for mirror, start in zip(looks.mirror.T, looks.start.T, strict=True)
-    )
-    return down, right
+    return looks.mirror.T[..., None] * (step * (site - (side - 1) / 2) + looks.start.T[..., None] - (step - 1) / 2)
 
 
-def _crop_axes(pictures: Pictures, looks: Looks, side: int) -> tuple[Float[Tensor, "b side"], Float[Tensor, "b side"]]:
+def _crop_axes(pictures: Pictures, looks: Looks, axes: Float[Tensor, "2 b side"]) -> Float[Tensor, "2 b side"]:
     """Rows and columns of a photograph's pixels; beyond its edges, it is mirrored."""
-    found, span = [], looks.step[:, None] * side
-    for sizes, place, axis in zip(
-        (pictures.rows, pictures.columns), looks.place.T[..., None], _axes(looks, side), strict=True
-    ):
-        size = sizes[looks.picture, None]
-        free = (size - span).clamp(min=0)
-        first = (place * (free + 1)).floor().minimum(free)
-        pixel = torch.remainder(first + (span - 1) / 2 + axis, 2 * size)
-        found.append(torch.minimum(pixel, 2 * size - 1 - pixel))
-    return found[0], found[1]
+    size = torch.stack([pictures.rows, pictures.columns])[:, looks.picture, None]
+    span = axes.shape[-1] * looks.step[:, None]
+    free = (size - span).clamp(min=0)
+    first = (looks.place.T[..., None] * (free + 1)).floor().minimum(free)
+    pixel = torch.remainder(first + (span - 1) / 2 + axes, 2 * size)
+    return torch.minimum(pixel, 2 * size - 1 - pixel)
 
 
-def _spread(
-    down: Float[Tensor, "b side"], right: Float[Tensor, "b side"], swap: Float[Tensor, " b"]
-) -> tuple[Float[Tensor, "b side side"], Float[Tensor, "b side side"]]:
-    """What depends on the picture's row, and on its column, at each site."""
-    swap = swap[:, None, None]
+def _spread(axes: Float[Tensor, "2 b side"], swap: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+    """What depends on the picture's row, and on its column, at each site: two times (b, side, side)."""
+    (down, right), swap = axes, swap[:, None, None]
     y = torch.lerp(down[:, :, None], down[:, None, :], swap)
     x = torch.lerp(right[:, None, :], right[:, :, None], swap)
     return y, x

@@ -107,14 +107,14 @@ class CleanViews:
             each[looks.picture, None, None, None]
             for each in (self.pictures.first, self.pictures.rows, self.pictures.columns)
         )
-        top, left = y.floor(), x.floor().minimum(columns - 1)
-        below, beside = (top + 1).minimum(rows - 1), (left + 1) * (left + 1 < columns)  # all the way round
+        top, left = y.floor(), x.floor().minimum(columns.float() - 1)
+        below = (top + 1).minimum(rows.float() - 1)
+        beside = (left + 1) * (left + 1 < columns.float())  # all the way round
         down, right = y - top, x - left
-        upper, lower = (first + row.long() * columns for row in (top, below))
         left, beside = left.long(), beside.long()
         upper, lower = (
             torch.lerp(self._take(row + left, colours), self._take(row + beside, colours), right)
-            for row in (upper, lower)
+            for row in (first + each.long() * columns for each in (top, below))
         )
         return torch.lerp(upper, lower, down)
 

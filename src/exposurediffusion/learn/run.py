@@ -41,7 +41,7 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run says of its iterations since the last reading; the same in all processes but for the loss.
+    """What a run says of its iterations since the last reading; the same in all processes.
 
     Attributes:
         loss: their mean loss, over all processes.
