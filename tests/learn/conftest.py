@@ -1,4 +1,4 @@
-"""Patches that need no files, and a recipe and execution that take no time."""
+"""Patches and views that need no files, and a recipe and execution that take no time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from exposurediffusion.data.datasets import Sample
-from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.data.pictures import in_memory
+from exposurediffusion.data.synthesis import Panorama, Photograph, seeded
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.recipe import Recipe
 from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.profile import NoiseParameters
 
@@ -47,3 +50,12 @@ class Light:
         noise = NoiseParameters.gaussian(0.8, 3.0, self.saturation)
         capture = simulate_capture(clean[None], torch.tensor([ratio]), noise, generator)[0]
         return Sample(clean, f"light {number}", capture, ratio, 800.0, noise)
+
+
+def clean_views(cfa: str = "RGGB", seed: int = 2) -> CleanViews:
+    """Views of a panorama and crops of two photographs, all of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    panorama, *photographs = (
+        torch.rand((3, *shape), generator=generator).half() for shape in ((48, 96), (64, 50), (40, 72))
+    )
+    return CleanViews(in_memory([Panorama(panorama, "wide"), *(Photograph(p, "flat") for p in photographs)]), CFA(cfa))

@@ -1,4 +1,4 @@
-"""Captures of training: their laws by z-score, what the network is told, and that an iteration alone decides a batch."""
+"""Captures of training: their laws by z-score, what the network is told, and that an iteration decides a batch."""
 
 from __future__ import annotations
 
