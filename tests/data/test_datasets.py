@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from exposurediffusion.data.cache import FrameCache
-from exposurediffusion.data.datasets import ImageDataset, PairDataset, RawDataset, Sample
+from exposurediffusion.data.datasets import PairDataset, RawDataset, Sample
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.opening import open_dataset
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.simulation import simulate_long, simulate_short
-from exposurediffusion.data.synthesis import CleanPatches, load_clean
+from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.data.windows import draw_cut
 from exposurediffusion.physics.dark import DarkShading
 from exposurediffusion.physics.mosaic import CFA, unpack
@@ -53,41 +54,6 @@ def open_raws(root: Path, **options: Any) -> RawDataset:
 def capture_of(sample: Sample) -> Tensor:
     assert sample.capture is not None
     return sample.capture
-
-
-# ---------------------------------------------------------------------------------------------------------- pictures
-
-
-def test_pictures_become_patches(tmp_path: Path) -> None:
-    for seed in range(3):
-        photograph(tmp_path / f"{seed}.png", seed=seed)
-    images = ImageDataset.from_folder(tmp_path, RGGB, (0.05, 0.1), seed=4)
-    expected = CleanPatches([load_clean(tmp_path / f"{n}.png") for n in range(3)], RGGB, (0.05, 0.1), 4)
-    names = set()
-    for number in range(3):
-        sample = images.patch(number, 8)
-        assert torch.equal(sample.clean, expected.patch(number, 8))
-        assert (sample.capture, sample.ratio, sample.noise) == (None, None, None)
-        names.add(sample.name)
-    assert names == {"0.png", "1.png", "2.png"}  # each once an epoch
-    assert (len(images), images.planes, images.cfa) == (3, 4, RGGB)
-
-
-def test_pictures_are_held_out_and_left_out(tmp_path: Path) -> None:
-    for seed in range(12):
-        photograph(tmp_path / ("night" if seed % 4 == 0 else "day") / f"{seed:02d}.png", seed=seed)
-
-    def names(split: str, *exclude: str) -> list[str]:
-        images = ImageDataset.from_folder(tmp_path, RGGB, split=split, exclude=exclude)  # type: ignore[arg-type]
-        return [Path(source.name).name for source in images.patches.sources]
-
-    train, validation = names("train"), names("validation")
-    assert len(validation) == 1
-    assert sorted(train + validation) == [f"{n:02d}.png" for n in range(12)] == sorted(names("all"))
-    assert "04.png" not in names("all", "night/*")
-    assert len(names("all", "night/*", "*/01.png")) == 8
-    with pytest.raises(ValueError, match="no pictures"):
-        names("all", "*")
 
 
 # ------------------------------------------------------------------------------------------------------- raw patches
@@ -199,7 +165,7 @@ def test_pairs_of_sid(tmp_path: Path) -> None:
     assert torch.equal(whole.clean, read_raw(tmp_path / f"Sony/long/{whole.name}_00_10s.dng").planes)
     assert whole.capture.shape == whole.clean.shape == (4, 24, 30)
     assert len(open_pairs(tmp_path, split="validation")) == 2
-    assert len(open_dataset(tmp_path, split="all")) == 4
+    assert len(open_raws(tmp_path, split="all")) == 4
 
 
 def test_captures_keep_what_lies_below_black_and_above_white(tmp_path: Path) -> None:
@@ -291,7 +257,9 @@ def test_a_folder_of_pairs_is_split_by_scene(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ one number, one patch
 
 
-def digest(dataset: ImageDataset | RawDataset | PairDataset, numbers: list[int]) -> list[list[float]]:
+def digest(dataset: CleanViews | RawDataset | PairDataset, numbers: list[int]) -> list[list[float]]:
+    if isinstance(dataset, CleanViews):
+        return [[float(dataset.batch(2, 8, seeded(number)).double().sum())] for number in numbers]
     samples = [dataset.patch(number, 8) for number in numbers]
     return [[float(t.double().sum()) for t in (s.clean, s.capture) if t is not None] for s in samples]
 
@@ -373,7 +341,7 @@ def test_the_fewer_of_two_kinds_of_array_are_left_out(tmp_path: Path) -> None:
     for n, cfa in enumerate((RGGB, CFA("GRBG"), CFA("XTRANS"))):
         write_raw(tmp_path / f"{n}.dng", cfa)
     said: list[str] = []
-    assert len(open_dataset(tmp_path, split="all", report=said.append)) == 2
+    assert len(open_raws(tmp_path, split="all", report=said.append)) == 2
     assert "2.dng: left out, it is X-Trans, most are Bayer" in said[-1]
 
 
@@ -382,11 +350,13 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     photograph(tmp_path / "b.png")
     (tmp_path / "c.jpg").write_text("no picture")
     said: list[str] = []
-    assert len(open_dataset(tmp_path, split="all", report=said.append)) == 2
+    found = open_dataset(tmp_path, split="all", report=said.append)
+    assert isinstance(found, CleanViews)
+    assert [Path(name).name for name in found.pictures.names] == ["a.png", "b.png"]
     assert "c.jpg: cannot be read as a picture" in said[0]
     with pytest.raises(ValueError, match=r"c\.jpg: cannot be read"):
         open_dataset(tmp_path, split="all", on_problem="stop")
-    with pytest.raises(ValueError, match="none of its pictures can be read"):
+    with pytest.raises(ValueError, match="nothing is left to use for validation; give another folder"):
         open_dataset(tmp_path, split="validation")
 
 

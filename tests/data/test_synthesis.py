@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import cos, log, pi, sin, tan
+from math import cos, pi, sin, tan
 from pathlib import Path
 
 import imagecodecs
@@ -18,7 +17,6 @@ from torch import Tensor
 from exposurediffusion.data.synthesis import (
     CAMERA_FROM_XYZ,
     PANORAMA_FOCAL,
-    CleanPatches,
     Panorama,
     Photograph,
     camera_from_rgb,
@@ -152,7 +150,7 @@ def test_panorama_samples_look_all_around_and_mostly_ahead(generator: torch.Gene
     assert np.median(np.abs(samples[:, 1])) < 0.6
 
 
-# ------------------------------------------------------------------------------------------- photographs and batches
+# -------------------------------------------------------------------------------------------------- photographs
 
 
 def test_photograph_crops_stay_inside_and_reach_all(generator: torch.Generator) -> None:
@@ -191,31 +189,6 @@ def test_sources_by_file(tmp_path: Path) -> None:
     assert isinstance(load_clean(tmp_path / "d.hdr"), Photograph)
 
 
-def sources(generator: torch.Generator) -> list[Panorama | Photograph]:
-    return [
-        Panorama(torch.rand((3, 64, 128), generator=generator).half()),
-        Photograph(torch.rand((3, 70, 90), generator=generator).half()),
-        Photograph(torch.rand((3, 50, 48), generator=generator).half()),
-    ]
-
-
-@pytest.mark.parametrize("cfa", CFAS, ids=lambda c: c.name)
-def test_one_seed_and_number_one_patch_in_any_order(cfa: CFA, generator: torch.Generator) -> None:
-    patches = CleanPatches(sources(generator), cfa, seed=7)
-    forth = [patches.patch(number, 16) for number in range(9)]
-    torch.manual_seed(1)  # the global source does not matter
-    torch.rand(3)
-    again = CleanPatches(patches.sources, cfa, seed=7)
-    back = [again.patch(number, 16) for number in reversed(range(9))][::-1]
-    for first, second in zip(forth, back, strict=True):
-        assert first.shape == (cfa.planes, 16, 16)
-        assert torch.equal(first, second)
-        assert first.min() >= 0
-        assert first.max() <= 4
-    assert not any(torch.equal(first, second) for first, second in pairwise(forth))
-    assert not torch.equal(CleanPatches(patches.sources, cfa, seed=8).patch(0, 16), forth[0])
-
-
 def test_each_scene_comes_once_an_epoch_in_changing_order() -> None:
     epochs = [[scene_of(number, 7, 3) for number in range(7 * epoch, 7 * epoch + 7)] for epoch in range(40)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
@@ -230,26 +203,3 @@ def test_seeds_that_share_their_low_bits_or_sums_are_told_apart() -> None:
     draws = [torch.randint(2**62, (1,), generator=seeded(*numbers)).item() for numbers in seeds]
     assert len(set(draws)) == len(seeds)
     assert seeded(0, 5).initial_seed() == seeded(0, 5).initial_seed()
-
-
-def test_levels_are_log_uniform() -> None:
-    grey = Photograph(torch.full((3, 8, 8), 0.5).half())
-    patches = CleanPatches([grey], CFA("RGGB"), level=(0.01, 0.4), seed=2)
-    greens = torch.stack([patches.patch(n, 2)[1].mean() for n in range(800)]).double().log().numpy()
-    assert stats.kstest(greens, stats.uniform(log(0.01), log(40)).cdf).pvalue > 1e-4
-    assert stats.kstest(np.exp(greens), stats.uniform(0.01, 0.39).cdf).pvalue < 1e-9  # twin: uniform
-
-
-def test_white_balances_fill_their_ranges() -> None:
-    patches = CleanPatches([Photograph(torch.full((3, 8, 8), 0.5).half())], CFA("RGGB"))
-    red, green, blue, _ = torch.stack([patches.patch(n, 2).mean((1, 2)) for n in range(300)]).T
-    for gains, low, high in ((green / red, 1.4, 2.6), (green / blue, 1.2, 2.5)):
-        assert low - 1e-3 < gains.min() < low + 0.05
-        assert high - 0.05 < gains.max() < high + 1e-3
-
-
-@pytest.mark.parametrize(("cfa", "size"), [(CFA("RGGB"), 9), (CFA("XTRANS"), 8)], ids=lambda x: str(x))
-def test_a_picture_smaller_than_a_patch_is_named(cfa: CFA, size: int) -> None:
-    small = Photograph(torch.full((3, 16, 20), 0.5).half(), "a.png")
-    with pytest.raises(ValueError, match=rf"a\.png: smaller than a training patch of {size * cfa.stride} pixels"):
-        CleanPatches([small], cfa).patch(0, size)
