@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from exposurediffusion.data.files import SOFTWARE_NAME, atomic
@@ -36,10 +35,12 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
     """
     try:
         if path.suffix.lower() == ".hdr":
-            import imagecodecs  # nothing else here needs it, and machines that only train may lack it
+            import imagecodecs  # machines that only train may lack it, and tifffile
 
             pixels = imagecodecs.rgbe_decode(path.read_bytes())
         elif path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
             with tifffile.TiffFile(path) as tif:
                 page = tif.pages.first
                 pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()  # planar RGB
@@ -72,6 +73,8 @@ def write_map(path: Path, values: np.ndarray) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import tifffile
+
     values = values.astype(np.float32, copy=False)
     with atomic(path) as stream:
         options = {"photometric": "minisblack", "software": SOFTWARE_NAME, "metadata": None}
