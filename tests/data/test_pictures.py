@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from exposurediffusion.data.codec import curve, decode, encode
 from exposurediffusion.data.pictures import FORMAT, Entry, Pictures, read_pictures, write_pictures
 
-SIZES = {"a/small.png": (40, 56), "a/dark.png": (33, 47), "b/sky.hdr": (64, 128)}
-EXPOSURE = {"a/small.png": 1.0, "a/dark.png": 12.0, "b/sky.hdr": 0.3}
+SIZES = {"a/dark.png": (33, 47), "a/small.png": (40, 56), "b/sky.hdr": (64, 128)}
+EXPOSURE = {"a/dark.png": 12.0, "a/small.png": 1.0, "b/sky.hdr": 0.3}
 
 
 def smooth(rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_one_buffer_with_all_of_them(pictures) -> None:
     assert pictures.names == tuple(SIZES)
     assert len(pictures) == 3
     assert pictures.pixels.dtype == torch.float16
-    assert pictures.first.tolist() == [0, 40 * 56, 40 * 56 + 33 * 47]
+    assert pictures.first.tolist() == [0, 33 * 47, 33 * 47 + 40 * 56]
     assert list(zip(pictures.rows.tolist(), pictures.columns.tolist(), strict=True)) == list(SIZES.values())
     assert pictures.panorama.tolist() == [False, False, True]
     assert len(pictures.pixels) == sum(rows * columns for rows, columns in SIZES.values())
@@ -96,8 +96,26 @@ def test_some_are_left_out(file, pictures) -> None:
     some = read_pictures(file, exclude=["a/*"])
     assert some.names == ("b/sky.hdr",)
     assert torch.equal(some.picture(0), pictures.picture(2))
-    with pytest.raises(ValueError, match=r"pictures\.safetensors: .*none of its 3 pictures"):
+    with pytest.raises(ValueError, match=r"pictures\.safetensors: none of its 3 pictures is left; leave out fewer"):
         read_pictures(file, exclude=["*"])
+
+
+def test_a_single_one_leaves_none_for_validation(file) -> None:
+    """Which is no fault of the file: making it anew would not help."""
+    with pytest.raises(ValueError, match="one file only, so none is left for validation; give a folder") as told:
+        read_pictures(file, ["a/*"], "validation")
+    assert "anew" not in str(told.value)
+
+
+def test_pictures_of_one_name_are_all_there(file, lights, tmp_path) -> None:
+    """Folders of the same name may hold files of the same name."""
+    tensors, facts, metadata = parts(file)
+    again = [fact | {"name": "a/small.png"} for fact in facts]
+    save_file(tensors, tmp_path / "twins.safetensors", metadata | {"pictures": json.dumps(again)})
+    assert read_pictures(tmp_path / "twins.safetensors").names == ("a/small.png",) * 3
+    train, validation = (read_pictures(tmp_path / "twins.safetensors", split=s) for s in ("train", "validation"))
+    assert [len(train), len(validation)] == [2, 1]
+    assert validation.picture(0).shape == lights["b/sky.hdr"].shape
 
 
 def test_the_threads_of_the_decoder_are_nobody_elses(file, monkeypatch) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -123,17 +124,26 @@ def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = (), spl
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it by expose prepare FOLDER -o {path}")
+    with _usable(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
+        known = [_entry(facts) for facts in json.loads(metadata["pictures"])]
+        if not known:
+            raise ValueError("it holds no pictures")
+    left = [(e.name, n) for n, e in enumerate(known) if not any(fnmatch(e.name, pattern) for pattern in exclude)]
+    if not left:
+        raise ValueError(f"{path}: none of its {len(known)} pictures is left; leave out fewer of them")
+    wanted = [number for _, number in choose(sorted(left), split, path)]  # folders of one name may share names
+    with _usable(path), safe_open(path, framework="pt") as file:
+        return _assemble([known[n] for n in wanted], [file.get_tensor(str(n)) for n in wanted])
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Say of which file an error is."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
-            known = [_entry(facts) for facts in json.loads(metadata["pictures"])]
-            left = {e.name: n for n, e in enumerate(known) if not any(fnmatch(e.name, pattern) for pattern in exclude)}
-            if not left:
-                raise ValueError(f"none of its {len(known)} pictures is left")
-            wanted = [left[str(name)] for name in choose([Path(name) for name in sorted(left)], split, path)]
-            return _assemble([known[n] for n in wanted], [file.get_tensor(str(n)) for n in wanted])
+        yield
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: not usable as prepared pictures ({error}); make it anew by expose prepare"

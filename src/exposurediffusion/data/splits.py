@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 HOLDOUT = 10
 """Every tenth scene of a data set without splits of its own is for validation."""
 Split = Literal["train", "validation", "test", "all"]
 """Of scenes; only SID has some for tests."""
+Item = TypeVar("Item")
 
 
 def held_out(count: int) -> range:
@@ -19,8 +20,8 @@ def held_out(count: int) -> range:
     return range(HOLDOUT - 1, count, HOLDOUT)
 
 
-def choose(files: Sequence[Path], split: Split, folder: Path) -> list[Path]:
-    """The part of a sorted list of files that belongs to a split; see `held_out`.
+def choose(files: Sequence[Item], split: Split, folder: Path) -> list[Item]:
+    """The part of a sorted list of files, or of names, that belongs to a split; see `held_out`.
 
     Raises:
         ValueError: nothing belongs to it.
