@@ -8,7 +8,6 @@ from typing import Any, Literal
 import imagecodecs
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from exposurediffusion.apps.cli import main
