@@ -201,7 +201,7 @@ class WideNoise(ELDNoise):
         """Parameters of `count` images, of a calibrated or an invented camera each."""
         known = super().parameters(count, generator)
         pick = torch.randint(2, (count,), generator=generator)
-        return select_parameters([known, self._invented(count, generator)], pick)
+        return select_parameters([known, self._invented(count, generator).rescaled(known.saturation)], pick)
 
     def _invented(self, count: int, generator: torch.Generator | None) -> NoiseParameters:
         gain, electrons, after, row, bits = (
