@@ -17,10 +17,11 @@ from exposurediffusion.physics.noise import (
     ELDNoise,
     NoiseModel,
     PoissonGaussian,
+    WideNoise,
     noise_level,
     row_offsets,
+    select_parameters,
     simulate_capture,
-    stack_parameters,
     tukey_lambda,
 )
 from exposurediffusion.physics.profile import (
@@ -89,6 +90,10 @@ def test_tukey_lambda_read_noise_has_the_variance_that_its_parameters_say() -> N
 @pytest.mark.parametrize("shape", [-0.5, -0.7])
 def test_tukey_lambda_without_a_variance_says_so(shape: float) -> None:
     assert tukey_lambda_variance(shape) == float("inf")
+    several = tukey_lambda_variance(torch.tensor([0.14, shape, 0.0, 5e-5, -0.4]))
+    assert several.tolist()[1] == float("inf")
+    for given, found in zip((0.14, 0.0, 5e-5, -0.4), several[[0, 2, 3, 4]].tolist(), strict=True):
+        assert found == pytest.approx(float(stats.tukeylambda(given).var()), rel=1e-3)
 
 
 def test_tukey_shapes_of_a_batch_are_its_own(generator: torch.Generator) -> None:
@@ -261,9 +266,125 @@ def test_the_plain_noise_model_cannot_draw() -> None:
         NoiseModel().parameters(1)  # pyright: ignore[reportAbstractUsage]
 
 
-def test_stacked_parameters_keep_their_order() -> None:
-    items = [NoiseParameters.gaussian(gain, 1.0) for gain in (3.0, 1.0, 2.0)]
-    assert stack_parameters(items).gain.tolist() == [3.0, 1.0, 2.0]
+def test_every_image_gets_all_parameters_of_its_own_camera(generator: torch.Generator) -> None:
+    cameras = tuple(calibrated_cameras()[name] for name in ("SonyA7S2", "CanonEOS70D"))
+    settings = (800.0, 1600.0, 6400.0)
+    noise = ELDNoise(cameras, iso=settings).parameters(4000, generator)
+    assert noise.tukey_shape is not None
+    for camera, other in (cameras, cameras[::-1]):
+        own = torch.isin(noise.gain, torch.tensor([camera.gain(iso) for iso in settings]))
+        assert abs(int(own.sum()) - 2000) < BOUND * np.sqrt(1000)
+        assert set(noise.tukey_shape[own].tolist()) == set(torch.tensor(camera.tukey_shapes).tolist())
+
+        def standard(law: LogLinear, drawn: Tensor, own: Tensor = own) -> np.ndarray:
+            return ((drawn.log() - law.slope * noise.gain.log() - law.bias).double() / law.sigma)[own].numpy()
+
+        assert stats.kstest(standard(camera.tukey_read, noise.read), "norm").pvalue > 1e-5
+        assert stats.kstest(standard(camera.row, noise.row), "norm").pvalue > 1e-5
+        assert stats.kstest(standard(other.row, noise.row), "norm").pvalue < 1e-9  # twin: the other camera's
+
+
+def test_selected_parameters_are_those_of_their_place() -> None:
+    first = NoiseParameters(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.3]), torch.zeros(3))
+    second = replace(first, gain=10 * first.gain, quantisation=torch.tensor([4.0, 5.0, 6.0]))
+    chosen = select_parameters([first, second], torch.tensor([1, 0, 1]))
+    assert chosen.gain.tolist() == [10, 2, 30]
+    assert chosen.read.tolist() == first.read.tolist()
+    assert isinstance(chosen.quantisation, Tensor)
+    assert chosen.quantisation.tolist() == [4, 1, 6]
+    assert chosen.tukey_shape is chosen.colour_bias is None
+    assert select_parameters([first, first], torch.tensor([1, 0, 1])).quantisation == 1.0
+    some = chosen[1:]
+    assert isinstance(some.quantisation, Tensor)
+    assert (some.gain.tolist(), some.quantisation.tolist(), some.saturation) == ([2, 30], [1, 6], 15583)
+
+
+def test_images_may_be_rounded_to_bits_of_their_own() -> None:
+    noise = NoiseParameters(torch.ones(3), torch.zeros(3), torch.zeros(3), quantisation=torch.tensor([1.0, 4.0, 16.0]))
+    clean, ratio = torch.zeros((3, 4, 96, 96)), torch.full((3,), 100.0)
+    dn = simulate_capture(clean, ratio, noise, torch.Generator().manual_seed(2)).double() * 155.83
+    for image, step, other in zip(dn, (1.0, 4.0, 16.0), (4.0, 16.0, 1.0), strict=True):
+        assert abs(variance_z(image, step**2 / 12)) < BOUND
+        assert image.abs().max() <= step / 2 + 1e-3
+        assert abs(variance_z(image, other**2 / 12)) > 2 * BOUND  # twin: another image's
+    assert noise.read_variance.tolist() == pytest.approx([1 / 12, 16 / 12, 256 / 12])
+    finer = noise.rescaled(4 * 15583)
+    assert isinstance(finer.quantisation, Tensor)
+    assert finer.quantisation.tolist() == [4, 16, 64]
+
+
+# ------------------------------------------------------------------------------------------------- invented cameras
+
+
+def wide(count: int = 20_000, saturation: float = 15583.0) -> tuple[NoiseParameters, Tensor]:
+    """Parameters of a camera of one gain and of invented cameras, and which are invented."""
+    camera = replace(calibrated_cameras()["SonyA7S2"], saturation=saturation)
+    noise = WideNoise((camera,), iso=(800.0,)).parameters(count, torch.Generator().manual_seed(7))
+    return noise, noise.gain != torch.tensor(camera.gain(800.0))
+
+
+def test_half_of_the_images_are_of_invented_cameras() -> None:
+    noise, invented = wide()
+    assert abs(int(invented.sum()) - 10_000) < BOUND * np.sqrt(5000)
+    law = calibrated_cameras()["SonyA7S2"].tukey_read
+    standard = ((noise.read.log() - law.slope * noise.gain.log() - law.bias).double() / law.sigma).numpy()
+    assert stats.kstest(standard[~invented], "norm").pvalue > 1e-5
+    assert stats.kstest(standard[invented], "norm").pvalue < 1e-9  # twin: the others are of no such camera
+    assert isinstance(noise.quantisation, Tensor)
+    assert noise.quantisation[~invented].unique().tolist() == [1]
+
+
+def test_invented_cameras_are_as_wide_as_said() -> None:
+    noise, invented = wide()
+    assert noise.tukey_shape is not None
+    of = {name: values[invented].double() for name, values in vars(noise).items() if isinstance(values, Tensor)}
+    deviation = of["read"] * tukey_lambda_variance(of["tukey_shape"]).sqrt()
+
+    def fits(values: Tensor, low: float, high: float) -> bool:
+        assert low * (1 - 1e-5) <= values.min()
+        assert values.max() <= high * (1 + 1e-5)
+        return stats.kstest(values.log().numpy(), stats.uniform(np.log(low), np.log(high / low)).cdf).pvalue > 1e-5
+
+    assert fits(of["gain"], 0.05, 30.0)
+    assert fits(of["row"] / deviation, 0.01, 0.3)
+    assert not fits((of["gain"] * 0.05).sqrt(), 0.05, 30.0)  # twin: in the lower half of the range
+    assert stats.kstest(of["tukey_shape"].numpy(), stats.uniform(-0.25, 0.4).cdf).pvalue > 1e-5
+    low, high = (((e * of["gain"]) ** 2 + after**2).sqrt() for e, after in ((0.7, 0.3), (6.0, 6.0)))
+    assert (deviation >= low * (1 - 1e-4)).all()
+    assert (deviation <= high * (1 + 1e-4)).all()
+    assert (deviation / low).min() < 1.3
+    assert (deviation / high).max() > 0.8
+    steps, counts = of["quantisation"].unique(return_counts=True)
+    assert steps.tolist() == [1, 4, 16]  # 14, 12 and 10 bits
+    shares = np.diff(np.log([1, 3, 5, 6])) / np.log(6)
+    assert stats.chisquare(counts.numpy(), shares * int(counts.sum())).pvalue > 1e-5
+
+
+def test_invented_cameras_do_not_know_their_black() -> None:
+    noise, invented = wide()
+    assert noise.colour_bias is not None
+    assert noise.black is not None
+    assert noise.tukey_shape is not None
+    deviation = noise.read * tukey_lambda_variance(noise.tukey_shape).float().sqrt()
+    bias = (noise.colour_bias / deviation[:, None])[invented].double()
+    for first, second in combinations(range(4), 2):
+        assert abs(covariance_z(bias[:, first], bias[:, second], 0.01)) < BOUND  # of all planes,
+        assert abs(covariance_z(bias[:, first], bias[:, second])) > BOUND
+    for plane in bias.T:
+        assert abs(mean_z(plane, 0.0)) < BOUND
+        assert abs(variance_z(plane, 0.01 * 1.25)) < BOUND  # and of each
+        assert abs(variance_z(plane, 0.01)) > BOUND
+    torch.testing.assert_close(noise.black[invented], 0.11 * deviation[invented])
+
+
+def test_invented_cameras_are_as_noisy_beside_a_camera_of_other_bits() -> None:
+    """Figures in DN refer to one range of values, whatever the camera beside them has."""
+    noise, coarse = wide()[0], wide(saturation=15583 / 4)[0]
+    invented = wide()[1] & wide(saturation=15583 / 4)[1]
+    assert coarse.saturation == 15583 / 4
+    for name in ("gain", "read", "row", "quantisation", "colour_bias", "black"):
+        first, second = (getattr(n, name)[invented] / n.saturation for n in (noise, coarse))
+        torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -299,6 +420,9 @@ def test_noise_around_black_and_highlights_do_not_count_as_light() -> None:
 def test_each_image_has_its_noise_level() -> None:
     first, second = calibrated_cameras()["SonyA7S2"].at_iso(800), calibrated_cameras()["NikonD850"].at_iso(3200)
     images = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(4))
-    both = noise_level(images, torch.tensor([100.0, 30.0]), stack_parameters([first, second]))
+    joint = NoiseParameters(
+        *(torch.cat([getattr(n, name) for n in (first, second)]) for name in ("gain", "read", "row", "tukey_shape"))
+    )
+    both = noise_level(images, torch.tensor([100.0, 30.0]), joint)
     single = [noise_level(images[:1], 100 * ONE, first), noise_level(images[1:], 30 * ONE, second)]
     torch.testing.assert_close(both, torch.cat(single))
