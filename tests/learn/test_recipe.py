@@ -113,6 +113,7 @@ def test_a_recipe_is_plain_values() -> None:
         (Recipe, {"batch": 0}, "at least 1"),
         (Recipe, {"patch": -4}, "at least 1"),
         (Recipe, {"objective": ObjectiveRecipe(steps=-1)}, "objective.steps"),
+        (Recipe, {"objective": ObjectiveRecipe(averages=0.5), "patch": 8}, "patch is at least 16, got 8"),
     ],
 )
 def test_what_makes_no_sense_is_refused(kind: Any, options: dict[str, Any], message: str) -> None:

@@ -157,6 +157,8 @@ class Recipe:
             raise ValueError("iterations, batch and patch are at least 1")
         if self.objective.steps < 0:
             raise ValueError(f"objective.steps is a number of simulated exposures, got {self.objective.steps}")
+        if self.objective.averages and self.patch < 16:
+            raise ValueError(f"objective.averages are of up to 16x16 pixels: patch is at least 16, got {self.patch}")
 
     @property
     def planes(self) -> int:
