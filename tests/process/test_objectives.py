@@ -18,7 +18,9 @@ from exposurediffusion.process.exposure import ExposureSchedule, SampledIncremen
 from exposurediffusion.process.objectives import (
     Objective,
     StepWeights,
+    averages_loss,
     branch_loss,
+    curve_loss,
     l1_loss,
     poisson_kl_loss,
     unrolled_loss,
@@ -95,16 +97,95 @@ def test_balance_divides_each_image_by_the_error_of_its_capture(pair: tuple[Tens
     assert float(total) == pytest.approx((losses / error).mean(), rel=1e-4)
 
 
+def test_balance_clips_the_capture_at_the_white_of_the_network(pair: tuple[Tensor, Tensor]) -> None:
+    capture, clean = 3 * pair[0], 3 * pair[1]
+    losses = by_hand(capture, clean, 1.0, lambda f, x: np.abs(f - x), again=False)
+    found = {}
+    for white in (1.0, 2.5):
+        objective = Objective(balance=0.02, white=white)
+        found[white] = float(unrolled_loss(network, capture, clean, SCHEDULE, objective)[0])
+        error = np.abs(np.clip(capture.numpy(), 0, white) - clean.numpy()).mean(axis=(1, 2, 3)) + 0.02
+        assert found[white] == pytest.approx((losses / error).mean(), rel=1e-4)
+    assert found[1.0] != pytest.approx(found[2.5], rel=1e-2)
+
+
+def averages_by_hand(error: np.ndarray, halvings: int = 4) -> np.ndarray:
+    """Mean absolute averages of squares of 2, 4, ... pixels, one number an image."""
+    found = []
+    for power in range(1, halvings + 1):
+        side = 2**power
+        b, c, h, w = error.shape
+        squares = error[..., : h // side * side, : w // side * side].reshape(b, c, h // side, side, w // side, side)
+        found.append(np.abs(squares.mean(axis=(3, 5))).mean(axis=(1, 2, 3)))
+    return np.mean(found, axis=0)
+
+
+def curve_by_hand(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    return np.abs(np.sqrt(np.maximum(estimate, 0) + 0.01) - np.sqrt(np.maximum(clean, 0) + 0.01))
+
+
+def test_averages_loss_is_that_of_blotches(generator: torch.Generator) -> None:
+    error = torch.randn((2, 4, 32, 48), generator=generator) + 0.1
+    np.testing.assert_allclose(averages_loss(error), averages_by_hand(error.double().numpy()), rtol=1e-5)
+    np.testing.assert_allclose(averages_loss(error, 1), averages_by_hand(error.double().numpy(), 1), rtol=1e-5)
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1
+    assert float(averages_loss(board.expand(1, 4, 32, 32))) == 0  # of pixels alone
+    flat = torch.full((1, 4, 32, 32), -0.3)
+    assert float(averages_loss(flat)) == pytest.approx(0.3)
+    assert float(averages_loss(flat * (torch.arange(32) // 8 % 2 * 2 - 1))) == pytest.approx(0.3 * 3 / 4)
+
+
+def test_curve_loss_is_of_square_roots(generator: torch.Generator) -> None:
+    estimate, clean = 2 * torch.rand((2, 1, 4, 5, 5), generator=generator) - 0.3
+    expected = curve_by_hand(estimate.double().numpy(), clean.double().numpy())
+    np.testing.assert_allclose(curve_loss(estimate, clean), expected, rtol=1e-4, atol=1e-6)
+    dark, bright = (curve_loss(torch.full((1, 1, 1, 1), x + 0.01), torch.full((1, 1, 1, 1), x)) for x in (0.0, 0.9))
+    assert float(dark / bright) > 5  # the same error is plainer in the dark
+    steep = torch.full((1, 1, 1, 1), 0.0, requires_grad=True)
+    curve_loss(steep, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
+    assert steep.grad is not None
+    assert -5.01 < float(steep.grad) < -4.9  # and no steeper than that at black
+
+
+@pytest.mark.parametrize("balance", [None, 0.02])
+def test_curve_and_averages_are_added_by_their_weights(balance: float | None, generator: torch.Generator) -> None:
+    capture = 1.4 * torch.rand(2, 4, 16, 16, generator=generator) - 0.2
+    clean = torch.rand(2, 4, 16, 16, generator=generator)
+    objective = Objective(branch=0.5, balance=balance, curve=0.3, averages=0.7)
+    total, steps = unrolled_loss(network, capture, clean, SCHEDULE, objective)
+    truth, clipped = clean.double().numpy(), capture.clamp(0, 1).double().numpy()
+
+    def factor(law: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        return 1 / (law(clipped, truth).mean(axis=(1, 2, 3)) + balance) if balance is not None else np.ones(2)
+
+    plain, curved = factor(lambda f, x: np.abs(f - x)), factor(curve_by_hand)
+    errors, curves = (
+        by_hand(capture, clean, branch, law, again=False)
+        for branch, law in ((0.5, lambda f, x: np.abs(f - x)), (0.0, curve_by_hand))
+    )
+    images: list[Tensor] = []
+
+    def seen(state: Tensor, exposure: Tensor) -> Output:
+        images.append(network(state, exposure).image)
+        return network(state, exposure)
+
+    unrolled_loss(seen, capture, clean, SCHEDULE, objective)
+    averages = np.array([averages_by_hand(image.double().numpy() - truth) for image in images])
+    expected = ((errors + 0.7 * averages) * plain + 0.3 * curves * curved).mean(axis=1)
+    np.testing.assert_allclose(steps, expected, rtol=1e-4)
+    assert float(total) == pytest.approx(expected.mean(), rel=1e-4)
+
+
 def test_weights_clamp_and_adjust_are_used(pair: tuple[Tensor, Tensor]) -> None:
     capture, clean = pair
     weights = torch.tensor([0.7, 0.3, 0.0])
     total, steps = unrolled_loss(network, capture, clean, SCHEDULE, Objective(), weights)
-    assert float(total) == pytest.approx(0.7 * steps[0] + 0.3 * steps[1], rel=1e-5)
+    assert float(total) == pytest.approx(0.7 * float(steps[0]) + 0.3 * float(steps[1]), rel=1e-5)
     clamped, _ = unrolled_loss(network, capture, clean, SCHEDULE, Objective(clamp=(0.0, 1.0)))
     before, _ = unrolled_loss(network, capture.clamp(0, 1), clean, SCHEDULE, Objective(clamp=(0.0, 1.0)))
     assert torch.equal(clamped, before)
     _, perfect = unrolled_loss(network, capture, clean, SCHEDULE, Objective(branch=0), adjust=lambda _: clean)
-    assert perfect == [0.0, 0.0, 0.0]
+    assert perfect.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_gradients_of_late_steps_reach_the_early_estimates(pair: tuple[Tensor, Tensor]) -> None:
