@@ -5,11 +5,14 @@ from hypothesis import strategies as st
 
 from exposurediffusion.apps.tiling import TiledDenoiser, split
 from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.xtrans import GROUPS, BayerOnXTrans
 
 UNET = DenoiserConfig("unet", {"width": 4, "depth": 2}, origin=True, noise_map=True)
 NAFNET = DenoiserConfig("nafnet", {"width": 8}, origin=True, noise_map=True)
+SCALES = {"widths": (4, 6, 6), "encoders": (1, 1, 2), "decoders": (1, 1)}
+RESUNET = DenoiserConfig("resunet", SCALES, domain="stabilised", white=4.0)
 
 
 def model_of(config: DenoiserConfig) -> TrainedDenoiser:
@@ -37,19 +40,21 @@ def test_tiles_cover_every_pixel_once_and_see_their_halo(rows, columns, side, ha
     assert bool((covered == 1).all())
 
 
-@pytest.mark.parametrize("config", [UNET, NAFNET], ids=["unet", "nafnet"])
+@pytest.mark.parametrize("config", [UNET, NAFNET, RESUNET], ids=["unet", "nafnet", "resunet"])
 @pytest.mark.parametrize("shape", [(96, 112), (90, 77), (33, 130)])
 def test_tiled_equals_whole(config, shape):
-    model, state = model_of(config), torch.rand(1, 4, *shape)
+    model, state = model_of(config), config.white * torch.rand(1, 4, *shape)
     whole = TiledDenoiser(model, conditions(state), side=10_000)(state, torch.tensor([7.0]))
     tiled = TiledDenoiser(model, conditions(state), side=32)(state, torch.tensor([7.0]))
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
     direct = model(state, torch.tensor([7.0]), conditions(state)).image
     torch.testing.assert_close(whole, direct, atol=1e-5, rtol=0)
+    assert config is not RESUNET or float(whole.max()) > 2  # there are highlights
 
 
-def test_without_a_halo_tiles_would_show():
-    model, state = model_of(UNET), torch.rand(1, 4, 96, 112)
+@pytest.mark.parametrize("config", [UNET, RESUNET], ids=["unet", "resunet"])
+def test_without_a_halo_tiles_would_show(config):
+    model, state = model_of(config), torch.rand(1, 4, 96, 112)
     model.backbone.halo = 0  # pyright: ignore[reportArgumentType]
     whole = TiledDenoiser(model, conditions(state), side=10_000)(state, torch.ones(1))
     tiled = TiledDenoiser(model, conditions(state), side=32)(state, torch.ones(1))

@@ -73,6 +73,22 @@ def test_saved_and_loaded_is_the_same_model(model: ExposureDenoiser, tmp_path: P
     assert torch.equal(estimate(load(str(tmp_path / "new" / "a.safetensors"))), estimate(model))
 
 
+def test_a_network_on_the_stabilised_scale_comes_back_as_it_was(tmp_path: Path) -> None:
+    scales = {"widths": [4, 6], "encoders": [1, 1], "decoders": [1]}
+    card = ModelCard(DenoiserConfig("resunet", scales, domain="stabilised", white=4.0), CARD.sampling)
+    torch.manual_seed(3)
+    model = ExposureDenoiser(card.denoiser)  # pyright: ignore[reportArgumentType]
+    save_weights(tmp_path / "a.safetensors", model, card)
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.card == card
+    assert torch.equal(estimate(loaded), estimate(model))
+    other = replace(card, denoiser=replace(card.denoiser, domain="linear", white=1.0))  # as before there was a scale
+    assert ModelCard.from_json(other.to_json()) == other
+    old = json.loads(other.to_json())
+    del old["denoiser"]["domain"], old["denoiser"]["white"]
+    assert ModelCard.from_json(json.dumps(old)) == other
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
 def test_half_precision_is_half_the_file_and_close(
     dtype: torch.dtype, tolerance: float, model: ExposureDenoiser, tmp_path: Path

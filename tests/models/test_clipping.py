@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from exposurediffusion.models import denoiser
 from exposurediffusion.models.clipping import clip
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 
 VALUES = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.5])
 
@@ -22,8 +23,8 @@ def gradient(of: Callable[[Tensor], Tensor], sign: float) -> list[float]:
     return values.grad.tolist()
 
 
-def hard(image: Tensor) -> Tensor:
-    return image.clamp(0, 1)
+def hard(image: Tensor, white: float = 1.0) -> Tensor:
+    return image.clamp(0, white)
 
 
 def test_values_are_those_of_clamp() -> None:
@@ -37,6 +38,13 @@ def test_only_a_descent_that_leads_back_passes() -> None:
     assert gradient(hard, -1) == [0, -1, -1, -1, 0]
 
 
+def test_the_white_is_where_it_is_said_to_be() -> None:
+    assert torch.equal(clip(VALUES, 1.2), hard(VALUES, 1.2))
+    assert gradient(lambda x: clip(x, 1.2), -1) == [-1, -1, -1, -1, 0]
+    assert gradient(lambda x: clip(x, 1.2), 1) == [0, 1, 1, 1, 1]
+    assert gradient(lambda x: clip(x, 4.0), -1) == [-1] * 5
+
+
 def test_clipping_twice_and_scaling_keep_the_chain_rule(generator: torch.Generator) -> None:
     inside = torch.rand(2, 4, 3, 3, generator=generator, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda image: clip(clip(image) * 0.5 + 0.1) ** 2, inside)
@@ -44,7 +52,7 @@ def test_clipping_twice_and_scaling_keep_the_chain_rule(generator: torch.Generat
 
 @pytest.mark.parametrize(("clipping", "recovers"), [(clip, True), (hard, False)])
 def test_a_network_that_says_black_everywhere_learns_again(
-    clipping: Callable[[Tensor], Tensor], recovers: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    clipping: Callable[..., Tensor], recovers: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mutant twin, `clamp`, stays black for ever."""
     monkeypatch.setattr(denoiser, "clip", clipping)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.models.denoiser import BACKBONES, Conditions, DenoiserConfig, ExposureDenoiser, noise_map
+from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, ExposureDenoiser, noise_map
 from exposurediffusion.models.nafnet import ChannelNorm, GlobalPool, NAFNet, pooling_recorded, release_pooling
 from exposurediffusion.models.unet import UNet
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.profile import NoiseParameters
 from tests.golden.weights import NAFNET1, NAFNET2
+from tests.models.conftest import Fixed, conditions_of, randomised
 from tests.statistics import BOUND, variance_z
 
 CONFIGS = {
@@ -28,22 +28,8 @@ CONFIGS = {
 SMALL = {
     "unet": DenoiserConfig("unet", {"width": 4, "depth": 2}, origin=True, noise_map=True),
     "nafnet": DenoiserConfig("nafnet", {"width": 4, "encoders": (1, 1), "decoders": (1, 1)}, origin=True),
+    "resunet": DenoiserConfig("resunet", {"widths": (4, 6), "encoders": (1, 1), "decoders": (1,)}, domain="stabilised"),
 }
-
-
-def randomised(module: nn.Module, seed: int = 0) -> Any:
-    """The module with every parameter drawn anew, so that nothing is zero or one as at first."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            fan = max(1, parameter[0].numel()) if parameter.ndim > 1 else 4
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
-    return module.eval().requires_grad_(False)
-
-
-def conditions_of(ratio: float, gain: float, count: int = 1, read: float = 3.0) -> Conditions:
-    one = torch.ones(count)
-    return Conditions(ratio * one, gain * one, read**2 * one)
 
 
 @pytest.mark.parametrize(
@@ -158,20 +144,6 @@ def test_noise_map_is_the_deviation_of_a_real_exposure() -> None:
         assert abs(variance_z(plane, 2 * variance)) > 2 * BOUND
 
 
-class Fixed(nn.Module):
-    """A backbone that says what it is told."""
-
-    multiple, halo, predicts_residual = 1, 0, True
-
-    def __init__(self, in_channels: int, out_channels: int, says: list[float]) -> None:
-        super().__init__()
-        self.says = nn.Parameter(torch.tensor(says).reshape(1, -1, 1, 1))
-        assert len(says) == out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.says.expand(len(x), -1, *x.shape[-2:])
-
-
 @pytest.mark.parametrize("logit", [-50.0, 0.4, 50.0])
 def test_adaptive_residual_layer_works_on_any_backbone(logit: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKBONES, "fixed", Fixed)
@@ -188,11 +160,11 @@ def test_adaptive_residual_layer_works_on_any_backbone(logit: float, monkeypatch
         np.testing.assert_allclose(tensor[0, :, 1, 2].detach(), values, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["unet", "nafnet"])
-def test_without_the_layer_the_unet_says_the_image_and_nafnet_what_to_add(
+@pytest.mark.parametrize("name", ["unet", "nafnet", "resunet"])
+def test_without_the_layer_the_unet_says_the_image_and_the_others_what_to_add(
     name: str, generator: torch.Generator
 ) -> None:
-    options = {"width": 4}
+    options = {"widths": (2, 2, 2, 2, 2)} if name == "resunet" else {"width": 4}
     model = randomised(ExposureDenoiser(DenoiserConfig(name, options, photons=False, adaptive_residual=False)))
     state = torch.rand(1, 4, 16, 16, generator=generator)
     said = model.backbone(state)
@@ -234,7 +206,7 @@ def test_wrong_numbers_of_planes_are_refused() -> None:
 
 
 def test_impossible_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'resnet': one of unet, nafnet"):
+    with pytest.raises(ValueError, match="unknown backbone 'resnet': one of unet, nafnet, resunet"):
         ExposureDenoiser(DenoiserConfig("resnet"))
     with pytest.raises(ValueError, match="as many decoder as encoder levels, got 1 and 2"):
         NAFNet(4, 4, 4, (1, 1), 1, (1,))
