@@ -169,6 +169,12 @@ def test_one_picture_suffices_and_darkness_stays_dark(panorama: bool, generator:
         assert bool(batch.any()) == bool(pixels.any())
 
 
+def test_too_many_pixels_are_refused(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views_module, "MOST", len(pictures.pixels))
+    with pytest.raises(ValueError, match="use fewer"):
+        CleanViews(pictures, CFA("RGGB"))
+
+
 @by_name
 def test_symmetries_keep_the_colour_filter_array(
     cfa: CFA, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import pi
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from exposurediffusion.data.pictures import Pictures
@@ -63,13 +63,13 @@ def _corners(
     return image.to(device), step.to(device), start.to(device)
 
 
-def crops(pictures: Pictures, looks: Looks, side: int) -> Int64[Tensor, "b side side"]:
+def crops(pictures: Pictures, looks: Looks, side: int) -> Int32[Tensor, "b side side"]:
     """The numbers of the pixels that images of `side` x `side` sites see of photographs."""
-    row, column = _crop_axes(pictures, looks, _axes(looks, side)).long()
-    row = row * pictures.columns[looks.picture, None]
-    swap = looks.swap[:, None] > 0
+    row, column = _crop_axes(pictures, looks, _axes(looks, side)).int()
+    first, columns = (each[looks.picture, None].int() for each in (pictures.first, pictures.columns))
+    swap, row = looks.swap[:, None] > 0, row * columns
     along, across = torch.where(swap, column, row), torch.where(swap, row, column)
-    return (pictures.first[looks.picture, None] + along)[:, :, None] + across[:, None, :]
+    return (first + along)[:, :, None] + across[:, None, :]
 
 
 def views(

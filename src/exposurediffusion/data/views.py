@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil, log
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from exposurediffusion.data.colours import draw_matrices, of_planes, paint
@@ -20,6 +20,7 @@ from exposurediffusion.data.pictures import Pictures
 from exposurediffusion.data.synthesis import HIGHLIGHT, gain_for
 from exposurediffusion.physics.mosaic import CFA, pack
 
+MOST = 1 << 31  # pixels of all pictures
 HALVED = 3  # one image in so many is at half the scale
 
 
@@ -36,6 +37,12 @@ class CleanViews:
     pictures: Pictures
     cfa: CFA
     level: tuple[float, float] = (0.01, 0.4)
+
+    def __post_init__(self) -> None:
+        if len(self.pictures.pixels) >= MOST:  # 32-bit numbers take half the time
+            raise ValueError(
+                f"the pictures have {len(self.pictures.pixels)} pixels, at most {MOST - 1}; use fewer of them"
+            )
 
     @property
     def planes(self) -> int:
@@ -104,17 +111,17 @@ class CleanViews:
         """What the planes see of panoramas or photographs, interpolated."""
         y, x = (pack(axis, self.cfa.tile) for axis in views(self.pictures, looks, side))
         first, rows, columns = (
-            each[looks.picture, None, None, None]
+            each[looks.picture, None, None, None].int()
             for each in (self.pictures.first, self.pictures.rows, self.pictures.columns)
         )
         top, left = y.floor(), x.floor().minimum(columns.float() - 1)
         below = (top + 1).minimum(rows.float() - 1)
         beside = (left + 1) * (left + 1 < columns.float())  # all the way round
         down, right = y - top, x - left
-        left, beside = left.long(), beside.long()
+        left, beside = left.int(), beside.int()
         upper, lower = (
             torch.lerp(self._take(row + left, colours), self._take(row + beside, colours), right)
-            for row in (first + each.long() * columns for each in (top, below))
+            for row in (first + each.int() * columns for each in (top, below))
         )
         return torch.lerp(upper, lower, down)
 
@@ -137,7 +144,7 @@ class CleanViews:
         return wide, Looks(picture, u[4:6].T, mirror.T, (u[6] < 0.5).float(), step, torch.stack([step, step], 1) - 1)
 
     def _take(
-        self, index: Int64[Tensor, "b planes h w"], colours: Float[Tensor, "b planes 3"]
+        self, index: Int32[Tensor, "b planes h w"], colours: Float[Tensor, "b planes 3"]
     ) -> Float[Tensor, "b planes h w"]:
         """What each plane sees of the pixels of these numbers."""
         red, green, blue = (
