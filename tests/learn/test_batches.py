@@ -1,4 +1,4 @@
-"""Batches: the numbers of patches over iterations and processes, and what pairs bring along."""
+"""Batches: what decides them over iterations and processes, numbers or seeds, and what pairs bring along."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from exposurediffusion.data.datasets import Sample
-from exposurediffusion.learn.batches import Batch, batches, collate
+from exposurediffusion.data.synthesis import seeded
+from exposurediffusion.data.views import CleanViews
+from exposurediffusion.learn import batches as module
+from exposurediffusion.learn.batches import TOGETHER, Batch, batches, collate
 from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
-from tests.learn.conftest import Light
+from tests.learn.conftest import Light, clean_views
 
 
 def numbers(first: int, count: int, batch: int = 2, rank: int = 0, processes: int = 1) -> list[int]:
@@ -80,3 +83,55 @@ def test_a_batch_moves_as_a_whole() -> None:
     assert moved.numbers == (3,)
     assert {name for name, tensor in moved.tensors().items() if tensor.is_meta} == set(batch.tensors())
     assert isinstance(moved, Batch)
+
+
+# ------------------------------------------------------------------------------------------------------------- views
+
+
+def light_of(views: CleanViews, first: int, count: int, batch: int = 3, **options: int) -> list[torch.Tensor]:
+    return [made.clean for made in batches(views, 8, batch, first, count, **options)]
+
+
+def test_views_follow_from_seed_iteration_and_process() -> None:
+    views = clean_views("XTRANS")
+    made = list(batches(views, 8, 3, 2, 4, seed=4, rank=1, processes=2))
+    assert [batch.numbers for batch in made] == [tuple(range(6 * i + 3, 6 * i + 6)) for i in range(2, 6)]
+    assert all(set(batch.tensors()) == {"clean"} for batch in made)
+    assert made[0].clean.shape == (3, 9, 8, 8)
+    torch.manual_seed(3)
+    again = light_of(views, 4, 2, seed=4, rank=1, processes=2)  # a resumed run
+    assert all(torch.equal(a, b.clean) for a, b in zip(again, made[2:], strict=True))
+    others = [light_of(views, 4, 1, seed=seed, rank=rank, processes=2)[0] for seed, rank in ((4, 0), (5, 1))]
+    sums = [float(light.sum()) for light in (*again, *others)]
+    assert len(set(sums)) == 4
+
+
+class Remote(CleanViews):
+    """Views that seem to be on a GPU."""
+
+    asked: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda")
+
+    def batch(self, count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+        Remote.asked += 1
+        return super().batch(count, size, generator)
+
+
+def test_on_a_gpu_several_batches_are_made_at_once_and_still_follow_from_the_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "seeded", lambda *numbers, device: seeded(*numbers))
+    near = clean_views()
+    views = Remote(near.pictures, near.cfa)
+    made = light_of(views, 0, 2 * TOGETHER, seed=4)
+    assert Remote.asked == 2
+    assert all(light.shape == (3, 4, 8, 8) for light in made)
+    assert len({float(light.sum()) for light in made}) == 2 * TOGETHER
+    for first in (1, TOGETHER - 1, TOGETHER, TOGETHER + 2):  # wherever a resumed run begins
+        assert all(torch.equal(a, b) for a, b in zip(light_of(views, first, 3, seed=4), made[first:], strict=False))
+    together = near.batch(3 * TOGETHER, 8, seeded(4, 0, 0, 5))
+    whole = torch.stack(made[:TOGETHER], dim=1).flatten(0, 1)  # the panoramas, which come first, are dealt out
+    assert torch.equal(whole, together)

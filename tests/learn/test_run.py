@@ -11,12 +11,26 @@ import torch
 from torch import Tensor
 
 from exposurediffusion.baselines.ddim import DiffusionConfig
+from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.execution import Execution
-from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Recipe
+from exposurediffusion.learn.loss import UnrolledLoss
+from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.learn.run import Run, WorkerLost
 from exposurediffusion.learn.weights import load, load_diffusion
-from tests.learn.conftest import PLAIN, TINY, Light
+from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.process.sampling import Sampling
+from tests.learn.conftest import PLAIN, TINY, Light, clean_views
 
+SCALES = {"widths": [4, 6], "encoders": [1, 1], "decoders": [1]}
+DEFAULT = replace(  # as the preset of that name, but small
+    TINY,
+    capture=CaptureRecipe(noise="wide", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False),
+    objective=ObjectiveRecipe(steps=1, branch=0.5, balance=0.02, curve=0.5, averages=0.5),
+    optimizer=OptimizerRecipe(1e-3, "cosine", 1e-6, warmup=2, clip_norm=1.0, ema=0.9),
+    prelude=Prelude(0.5, 1e-3),
+    denoiser=DenoiserConfig("resunet", SCALES, domain="stabilised", white=4.0),
+    sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 4.0)),
+)
 DIFFUSION = DiffusionConfig(channels=(8, 8), layers=1, groups=4, timesteps=50, steps=2)
 
 
@@ -24,9 +38,9 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def trained(recipe: Recipe, steps: int, run: Run | None = None) -> Run:
+def trained(recipe: Recipe, steps: int, run: Run | None = None, data: Light | CleanViews = Light()) -> Run:  # noqa: B008
     run = run or Run(recipe, PLAIN)
-    for batch in run.batches(Light(), 0):
+    for batch in run.batches(data, 0):
         if run.iteration == steps:
             break
         run.step(batch)
@@ -34,27 +48,138 @@ def trained(recipe: Recipe, steps: int, run: Run | None = None) -> Run:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "data"),
     [
-        replace(TINY, optimizer=OptimizerRecipe(ema=0.9), objective=ObjectiveRecipe(learned_weights=True)),
-        replace(TINY, diffusion=DIFFUSION),
-        replace(TINY, capture=CaptureRecipe(supervision="noise2noise", clip=False)),
+        (replace(TINY, optimizer=OptimizerRecipe(ema=0.9), objective=ObjectiveRecipe(learned_weights=True)), Light()),
+        (replace(TINY, diffusion=DIFFUSION), Light()),
+        (replace(TINY, capture=CaptureRecipe(supervision="noise2noise", clip=False)), Light()),
+        (DEFAULT, clean_views()),
     ],
-    ids=["unrolled", "diffusion", "noise2noise"],
+    ids=["unrolled", "diffusion", "noise2noise", "default"],
 )
-def test_restored_is_as_if_never_stopped(recipe: Recipe, tmp_path: Path) -> None:
+def test_restored_is_as_if_never_stopped(recipe: Recipe, data: Light | CleanViews, tmp_path: Path) -> None:
     if recipe.diffusion is not None:
         pytest.importorskip("diffusers")
-    whole = trained(recipe, 5)
-    trained(recipe, 2).save(tmp_path / "new" / "checkpoint.pt")
+    whole = trained(recipe, 5, data=data)
+    trained(recipe, 2, data=data).save(tmp_path / "new" / "checkpoint.pt")
     torch.manual_seed(123)
     resumed = Run(recipe, PLAIN)
     resumed.restore(tmp_path / "new" / "checkpoint.pt")
     assert resumed.iteration == 2
-    trained(recipe, 5, resumed)
+    trained(recipe, 5, resumed, data)
     assert same(resumed.loss.state_dict(), whole.loss.state_dict())
     assert same(resumed.average, whole.average)
+    assert same(moments(resumed), moments(whole))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.pt"]
+
+
+def moments(run: Run) -> dict[str, Tensor]:
+    """Of the optimiser, with the count of its steps."""
+    states = run.optimizer.state_dict()["state"]
+    return {f"{key} {name}": tensor.clone() for key, state in states.items() for name, tensor in state.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- readings
+
+
+def test_a_reading_is_the_mean_loss_since_the_last_and_changes_nothing() -> None:
+    runs = [Run(DEFAULT, PLAIN) for _ in range(2)]
+    told: list[list[float]] = [[], []]
+    for batch in runs[0].batches(clean_views(), 0):
+        for run, found, every in zip(runs, told, (1, 3), strict=True):
+            run.step(batch)
+            if run.iteration % every == 0:
+                reading = run.read(stop=run.iteration == 6)
+                assert (reading.stopping, reading.ruined) == (run.iteration == 6, None)
+                found.append(reading.loss)
+    assert told[1] == pytest.approx([sum(told[0][:3]) / 3, sum(told[0][3:]) / 3], rel=1e-5)
+    assert same(runs[0].loss.state_dict(), runs[1].loss.state_dict())
+
+
+def ruin(what: str, run: Run, at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the loss, or only its gradient, be no number in some iterations of a run."""
+    forward = UnrolledLoss.forward
+
+    def ruined(self: UnrolledLoss, *arguments: Any) -> Tensor:
+        loss = forward(self, *arguments)
+        if run.iteration not in at:
+            return loss
+        first = next(self.parameters())
+        return loss * float(what) if what != "gradient" else loss + (0 * first).sum().sqrt()  # 0, of infinite slope
+
+    monkeypatch.setattr(UnrolledLoss, "forward", ruined)
+
+
+@pytest.mark.parametrize("what", ["nan", "inf", "gradient"])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_step_that_is_no_number_touches_nothing_and_is_told(
+    what: str, clip_norm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(DEFAULT, optimizer=replace(DEFAULT.optimizer, clip_norm=clip_norm))
+    run = Run(recipe, PLAIN)
+    ruin(what, run, (2, 3), monkeypatch)
+    for batch in run.batches(clean_views(), 0):
+        weights = {name: tensor.clone() for name, tensor in run.loss.state_dict().items()}
+        before, average = moments(run), {name: tensor.clone() for name, tensor in run.average.items()}
+        iteration = run.iteration
+        run.step(batch)
+        assert same(run.loss.state_dict(), weights) == (iteration in (2, 3))
+        assert same(moments(run), before) == (iteration in (2, 3))
+        assert all(tensor.isfinite().all() for tensor in run.average.values())
+        if iteration in (2, 3):  # it is at most nearer to the weights
+            for name, tensor in run.loss.denoiser.named_parameters():
+                assert ((run.average[name] - tensor).abs() <= (average[name] - tensor).abs() + 1e-9).all()
+    assert run.iteration == 6
+    reading = run.read()
+    assert reading.ruined == 2  # the first
+    assert 0 < reading.loss < 10
+
+
+def test_a_batch_can_be_made_again() -> None:
+    """For whoever looks into one that ruined a step."""
+    for data in (clean_views(), Light(ratios=(100.0,))):
+        run = Run(DEFAULT, PLAIN)
+        for iteration, batch in enumerate(run.batches(data, 0)):
+            again = run.batch(data, iteration)
+            assert again.numbers == batch.numbers
+            assert same(again.tensors(), batch.tensors())
+
+
+def test_a_batch_that_is_too_large_for_a_gpu_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(DEFAULT, batch=5, prelude=Prelude(), objective=replace(DEFAULT.objective, steps=0))
+    said: list[str] = []
+    whole, parts = Run(recipe, PLAIN), Run(recipe, PLAIN, report=said.append)
+    forward, sizes = parts._distributed, []
+
+    def small(captures: Any, steps: int) -> Tensor:
+        if len(captures.target) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(captures.target))
+        return forward(captures, steps)
+
+    monkeypatch.setattr(parts, "_distributed", small)
+    for batch in whole.batches(clean_views(), 0):
+        whole.step(batch)
+        parts.step(batch)
+        assert parts.read().loss == pytest.approx(whole.read().loss, rel=1e-4)
+    for name, tensor in whole.loss.state_dict().items():
+        torch.testing.assert_close(parts.loss.state_dict()[name], tensor, rtol=0, atol=1e-4)
+    assert said == [f"not enough memory on the GPU: batches are now computed in {count} parts" for count in (2, 4)]
+    assert sizes[-4:] == [2, 1, 1, 1]
+
+
+def test_a_single_image_that_is_too_large_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(DEFAULT, PLAIN)
+
+    def never(*_: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(run, "_distributed", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        run.step(run.batch(clean_views(), 0))
+
+
+# --------------------------------------------------------------------------------------------------------- the files
 
 
 def test_diffusion_weights_are_exported_and_load(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from exposurediffusion.learn.validation import CONDITIONS, Validation
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
 from exposurediffusion.physics.profile import load_profile
 from exposurediffusion.process.sampling import Sampling
-from tests.learn.conftest import TINY, Light
+from tests.learn.conftest import TINY, Light, clean_views
 
 
 @pytest.fixture
@@ -105,6 +105,22 @@ def test_pairs_are_judged_by_their_own_captures_and_ratios(model: ExposureDenois
     figures, pictures = validation(model)
     assert set(figures) == {f"{kind}_x{r}" for kind in ("psnr", "psnr_none", "ssim") for r in (100, 250)}
     assert pictures["x100"].shape == (2 * 16, 3 * 16, 3)
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "XTRANS"])
+def test_views_are_the_same_every_time_whatever_is_trained_on(cfa: str) -> None:
+    views = clean_views(cfa)
+    denoiser = replace(TINY.denoiser, planes=views.planes)
+    first = Validation(views, replace(TINY, denoiser=denoiser), count=3, size=16)
+    torch.manual_seed(4)
+    again = Validation(views, replace(TINY, denoiser=denoiser, seed=9), count=3, size=16)
+    for case, other in zip(first.cases, again.cases, strict=True):
+        assert case.clean.shape == (3, views.planes, 16, 16)
+        assert torch.equal(case.clean, first.cases[0].clean)
+        assert torch.equal(case.clean, other.clean)
+        assert torch.equal(case.capture, other.capture)
+    figures, _ = first(ExposureDenoiser(denoiser))
+    assert all(np.isfinite(value) for value in figures.values())
 
 
 def test_xtrans() -> None:
