@@ -183,6 +183,14 @@ def test_colour_bias_moves_the_black_of_each_plane(noise: Any) -> None:
     assert CaptureMaker(replace(recipe, noise="eld"), 3)(clean(2), 0).noise.colour_bias is None
 
 
+@pytest.mark.parametrize("noise", ["eld+bias", "wide"])
+def test_xtrans_captures_have_no_colour_bias(noise: Any) -> None:
+    made = CaptureMaker(CaptureRecipe(noise=noise, clip=False), 3)(Batch((0, 1), torch.full((2, 9, 12, 12), 0.2)), 0)
+    assert made.noise.colour_bias is None
+    assert made.capture.shape == (2, 9, 12, 12)
+    assert made.capture.isfinite().all()
+
+
 @pytest.mark.parametrize("clip", [True, False])
 def test_captures_are_clipped_if_the_recipe_says_so_and_targets_always(clip: bool) -> None:
     batch = Batch((0, 1), torch.cat([torch.zeros((1, 4, 8, 8)), torch.full((1, 4, 8, 8), 1.5)]))

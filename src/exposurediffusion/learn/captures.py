@@ -7,7 +7,7 @@ the host, what is drawn for each pixel on the device, a batch at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -88,6 +88,8 @@ class CaptureMaker:
             read_variance = noise.read_variance
         else:
             noise = self.model.parameters(len(batch.clean), host)
+            if batch.clean.shape[1] != 4:  # errors of the black level are known of Bayer's planes alone
+                noise = replace(noise, colour_bias=None)
             read_variance = noise.read_variance.to(batch.clean.device, non_blocking=True)
             noise = noise.to(batch.clean.device)
             capture, target, ratio = self._made(batch.clean, noise, host, pixels)
