@@ -20,6 +20,7 @@ from exposurediffusion.learn.presets import PRESETS
 from exposurediffusion.learn.weights import load, load_diffusion
 
 TINY = ["--iterations", 2, "--batch", 2, "--patch", 16, "--validation-patch", 16, "--workers", 0, "--no-tensorboard"]
+WIDTHS = ["--denoiser.options.widths", 2, 2, 3, 3, 4]
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -70,8 +71,10 @@ def tiny(name: str) -> list[Any]:
     if recipe.diffusion is not None:
         return [*TINY, "--diffusion.channels", 8, 8, "--diffusion.groups", 4, "--diffusion.steps", 2]
     options = list(TINY)
-    if recipe.prelude.iterations:
-        options += ["--prelude.iterations", 1]
+    if recipe.prelude.share:
+        options += ["--prelude.share", 0.5]
+    if "widths" in recipe.denoiser.options:
+        options += WIDTHS
     if "width" in recipe.denoiser.options:
         options += ["--denoiser.options.width", 4]
     if "encoders" in recipe.denoiser.options:  # one block in each place; `test_cost` counts those of the preset
@@ -131,11 +134,12 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
         ([], "--preset NAME is missing"),
         (["--preset", "embedded"], "--data DIR and -o RUN are needed"),
         (["--preset", "embedded", "--data", "nowhere", "-o", "x"], "nowhere: no such folder"),
+        (["--preset", "embedded", "--data", ".", "-o", "x", "--minutes", 0], "--minutes 0: a run needs more than 0"),
         (["--preset", "embedded", "--iterations", "many", "--dry-run"], "iterations"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],
 )
-def test_wrong_usage(options: list[str], message: str, run: Call) -> None:
+def test_wrong_usage(options: list[Any], message: str, run: Call) -> None:
     code, _, error = run(*options)
     assert code == 2
     assert message in " ".join(error.split())
@@ -202,6 +206,49 @@ def test_xtrans_from_a_fuji_tree(pictures: Path, run: Call, tmp_path: Path) -> N
     assert code == 1
     assert "--denoiser.planes 9" in error
     assert run(*options, "--denoiser.planes", 9)[0] == 0
+    assert load(tmp_path / "run" / "weights.safetensors").config.planes == 9
+
+
+def test_prepared_pictures_train_for_some_minutes(pictures: Path, run: Call, tmp_path: Path) -> None:
+    """Validation is on pictures held out of the file; the number of iterations is not asked."""
+    file = tmp_path / "pictures.safetensors"
+    assert main(["prepare", str(pictures), "-o", str(file), "--downscale", "1"]) == 0
+    options = ["--preset", "default", "--data", file, "-o", tmp_path / "run", *tiny("default"), "--minutes", 0.02]
+    code, out, error = run(*options)
+    assert code == 0, error
+    weights = tmp_path / "run" / "weights.safetensors"
+    assert str(weights) in out
+    assert "0.02 minutes; Ctrl-C keeps a checkpoint" in error
+    assert "100.0 %" in error  # what is told of a run whose messages go to a file
+    first = load(weights)
+    assert first.card.training["iterations"] >= 1
+    assert first.card.training["data"] == "pictures.safetensors"
+    assert first.config.white == 4
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["kind"] == "validation"
+    code, _, error = run(*options)  # there is no time left
+    assert code == 0
+    assert "going on from" in error
+    assert all(torch.equal(tensor, load(weights).state_dict()[name]) for name, tensor in first.state_dict().items())
+
+
+def test_a_run_from_other_weights_needs_no_feed_forward_beginning(sid: Path, run: Call, tmp_path: Path) -> None:
+    options = ["--preset", "default", "--data", sid, *TINY, *WIDTHS]
+    assert run(*options, "-o", tmp_path / "first")[0] == 0
+    start = tmp_path / "first" / "weights.safetensors"
+    _, out, _ = run(*options, "--initial", start, "--dry-run")
+    assert json.loads(out)["prelude"]["share"] == 0
+    _, out, _ = run(*options, f"--initial={start}", "--prelude.share", 0.25, "--dry-run")
+    assert json.loads(out)["prelude"]["share"] == 0.25
+    code, _, error = run(*options, "--initial", start, "-o", tmp_path / "second", "--optimizer.lr", 0)
+    assert code == 0, error
+
+
+def test_xtrans_views_of_pictures(pictures: Path, run: Call, tmp_path: Path) -> None:
+    """Black levels are known of Bayer's planes alone."""
+    options = ["--preset", "default", "--data", pictures, *tiny("default"), "--denoiser.planes", 9]
+    code, _, error = run(*options, "-o", tmp_path / "run")
+    assert code == 0, error
     assert load(tmp_path / "run" / "weights.safetensors").config.planes == 9
 
 
