@@ -178,7 +178,7 @@ def test_noise_is_that_of_the_manifest(flat, time):
         differences = (dn[:, 0::2] - dn[:, 1::2]) / np.sqrt(2)  # free of offsets
 
         def expected(gain: float, light: float = light) -> float:
-            read = float(noise.read[0]) ** 2 * tukey_lambda_variance(float(noise.tukey_shape[0]))
+            read = float(noise.read[0]) ** 2 * float(tukey_lambda_variance(float(noise.tukey_shape[0])))
             return gain * light + read + 1 / 12
 
         assert abs(variance_z(differences, expected(float(noise.gain[0])))) < BOUND

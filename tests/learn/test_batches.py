@@ -88,8 +88,8 @@ def test_a_batch_moves_as_a_whole() -> None:
 # ------------------------------------------------------------------------------------------------------------- views
 
 
-def light_of(views: CleanViews, first: int, count: int, batch: int = 3, **options: int) -> list[torch.Tensor]:
-    return [made.clean for made in batches(views, 8, batch, first, count, **options)]
+def light_of(views: CleanViews, first: int, count: int, seed: int = 4, rank: int = 0) -> list[torch.Tensor]:
+    return [made.clean for made in batches(views, 8, 3, first, count, seed=seed, rank=rank, processes=2)]
 
 
 def test_views_follow_from_seed_iteration_and_process() -> None:
@@ -99,9 +99,9 @@ def test_views_follow_from_seed_iteration_and_process() -> None:
     assert all(set(batch.tensors()) == {"clean"} for batch in made)
     assert made[0].clean.shape == (3, 9, 8, 8)
     torch.manual_seed(3)
-    again = light_of(views, 4, 2, seed=4, rank=1, processes=2)  # a resumed run
+    again = light_of(views, 4, 2, rank=1)  # a resumed run
     assert all(torch.equal(a, b.clean) for a, b in zip(again, made[2:], strict=True))
-    others = [light_of(views, 4, 1, seed=seed, rank=rank, processes=2)[0] for seed, rank in ((4, 0), (5, 1))]
+    others = [light_of(views, 4, 1, seed, rank)[0] for seed, rank in ((4, 0), (5, 1))]
     sums = [float(light.sum()) for light in (*again, *others)]
     assert len(set(sums)) == 4
 
@@ -126,12 +126,12 @@ def test_on_a_gpu_several_batches_are_made_at_once_and_still_follow_from_the_ite
     monkeypatch.setattr(module, "seeded", lambda *numbers, device: seeded(*numbers))
     near = clean_views()
     views = Remote(near.pictures, near.cfa)
-    made = light_of(views, 0, 2 * TOGETHER, seed=4)
+    made = light_of(views, 0, 2 * TOGETHER)
     assert Remote.asked == 2
     assert all(light.shape == (3, 4, 8, 8) for light in made)
     assert len({float(light.sum()) for light in made}) == 2 * TOGETHER
     for first in (1, TOGETHER - 1, TOGETHER, TOGETHER + 2):  # wherever a resumed run begins
-        assert all(torch.equal(a, b) for a, b in zip(light_of(views, first, 3, seed=4), made[first:], strict=False))
+        assert all(torch.equal(a, b) for a, b in zip(light_of(views, first, 3), made[first:], strict=False))
     together = near.batch(3 * TOGETHER, 8, seeded(4, 0, 0, 5))
     whole = torch.stack(made[:TOGETHER], dim=1).flatten(0, 1)  # the panoramas, which come first, are dealt out
     assert torch.equal(whole, together)

@@ -140,7 +140,7 @@ def test_every_image_has_the_noise_of_its_own_parameters(noise: Any) -> None:
     recipe = CaptureRecipe(noise=noise, gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False)
     made = CaptureMaker(recipe, 3)(clean(100, 0.1, size=32), 0)
     assert max(map(abs, of_all(made, made.noise))) < BOUND
-    turned = NoiseParameters(**{k: v.roll(1, 0) if isinstance(v, Tensor) else v for k, v in vars(made.noise).items()})
+    turned = replace(made.noise, **{k: v.roll(1, 0) for k, v in vars(made.noise).items() if isinstance(v, Tensor)})
     assert abs(of_all(made, turned)[1]) > BOUND  # twins: the parameters of another image,
     assert abs(of_all(made, replace(made.noise, row=torch.zeros(100)))[2]) > BOUND  # no row noise
 

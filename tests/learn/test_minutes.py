@@ -29,6 +29,7 @@ RECIPE = replace(
     prelude=Prelude(0.5, 5e-4),
     objective=replace(TINY.objective, steps=1),
 )
+STEP = Run.step
 
 
 @dataclass
@@ -54,15 +55,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def takes(clock: Clock, seconds: Callable[[Run], float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a step take so long."""
-    step = Run.step if not hasattr(Run.step, "real") else Run.step.real
 
     def patched(self: Run, batch: Batch) -> None:
         done, unrolled = self.done, self.recipe.steps_at(self.done)
-        step(self, batch)
+        STEP(self, batch)
         clock.now += seconds(self)
         clock.steps.append((clock.now, done, self.optimizer.param_groups[0]["lr"], unrolled))
 
-    patched.real = step  # pyright: ignore[reportFunctionMemberAccess]
     monkeypatch.setattr(Run, "step", patched)
 
 

@@ -79,7 +79,8 @@ def test_a_flat_field_stays_flat(depth: str) -> None:
 
 def test_blocks_are_as_many_as_asked_for() -> None:
     model = ResUNet(3, 5, (4, 8, 16), (1, 2, 3), (4, 5))
-    assert [len(part) for part in (*model.encoders, *model.decoders)] == [1, 2, 3, 4, 5]
+    parts = [*model.encoders, *model.decoders]
+    assert [len(list(part.children())) for part in parts] == [1, 2, 3, 4, 5]
     assert model.multiple == 4
     assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]

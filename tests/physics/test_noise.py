@@ -420,8 +420,13 @@ def test_noise_around_black_and_highlights_do_not_count_as_light() -> None:
 def test_each_image_has_its_noise_level() -> None:
     first, second = calibrated_cameras()["SonyA7S2"].at_iso(800), calibrated_cameras()["NikonD850"].at_iso(3200)
     images = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(4))
+    assert first.tukey_shape is not None
+    assert second.tukey_shape is not None
     joint = NoiseParameters(
-        *(torch.cat([getattr(n, name) for n in (first, second)]) for name in ("gain", "read", "row", "tukey_shape"))
+        torch.cat([first.gain, second.gain]),
+        torch.cat([first.read, second.read]),
+        torch.cat([first.row, second.row]),
+        torch.cat([first.tukey_shape, second.tukey_shape]),
     )
     both = noise_level(images, torch.tensor([100.0, 30.0]), joint)
     single = [noise_level(images[:1], 100 * ONE, first), noise_level(images[1:], 30 * ONE, second)]

@@ -74,7 +74,7 @@ def test_typical_noise_at_an_iso() -> None:
 def test_read_variance_is_all_that_does_not_depend_on_light() -> None:
     one = torch.ones(2)
     noise = NoiseParameters(one, torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.1]), 1.0)
-    variances = [tukey_lambda_variance(shape) for shape in (0.0, 0.1)]
+    variances = [float(tukey_lambda_variance(shape)) for shape in (0.0, 0.1)]
     expected = [4 * variances[0] + 1 / 12, 9 * variances[1] + 1 + 1 / 12]
     torch.testing.assert_close(noise.read_variance, torch.tensor(expected))
     torch.testing.assert_close(NoiseParameters.gaussian(2, 5).read_variance, torch.tensor([25.0]))

@@ -54,16 +54,14 @@ def test_each_image_draws_from_its_own_generator(size: tuple[int, ...]) -> None:
 def test_a_batch_of_n_is_n_batches_of_one(model: NoiseModel, planes: int) -> None:
     clean = torch.rand(3, planes, 10, 9, generator=torch.Generator().manual_seed(2))
     ratio = torch.tensor([1.0, 80.0, 300.0])
-
-    def capture(light: Tensor, ratio: Tensor, sources: list[torch.Generator]) -> Tensor:
-        noise = model.parameters(len(light), sources)
-        noise = replace(noise, row=noise.row * (ratio > 50))  # an image without row noise beside images that have it
-        return simulate_capture(light, ratio, noise, sources)
-
-    together = capture(clean, ratio, generators())
-    alone = [capture(clean[i : i + 1], ratio[i : i + 1], generators()[i : i + 1]) for i in range(3)]
+    noise = model.parameters(3, torch.Generator().manual_seed(3))
+    noise = replace(noise, row=noise.row * (ratio > 50))  # an image without row noise beside images that have it
+    together = simulate_capture(clean, ratio, noise, generators())
+    ones = [slice(i, i + 1) for i in range(3)]
+    alone = [simulate_capture(clean[one], ratio[one], noise[one], generators()[one]) for one in ones]
     assert torch.equal(together, torch.cat(alone))
-    shared = capture(clean, ratio, [torch.Generator().manual_seed(40)] * 3)  # twin: one generator for all
+    one = [torch.Generator().manual_seed(40)] * 3
+    shared = simulate_capture(clean, ratio, noise, one)  # twin: one generator for all
     assert not torch.equal(shared[1:], together[1:])
 
 
@@ -71,7 +69,7 @@ def test_a_batch_of_n_is_n_batches_of_one(model: NoiseModel, planes: int) -> Non
 def test_threads_and_bands_change_nothing(size: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that are large enough for more than one thread and more than one band."""
     clean, ratio = torch.rand(size, generator=torch.Generator().manual_seed(2)), torch.full((3,), 50.0)
-    noise = ELDNoise().parameters(3, generators())
+    noise = ELDNoise().parameters(3, torch.Generator().manual_seed(3))
     captures = []
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
