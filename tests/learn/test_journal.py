@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_a_torn_last_line_goes(tmp_path: Path) -> None:
         journal.write("training", 400, loss=1.0)
     assert iterations(tmp_path) == [100, 200, 300, 300, 400]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(tmp_path, 0, tensorboard=False) as journal:
+        journal.write("training", 100, loss=1.0)
+        journal._file.close()
+        journal._file = Path("/dev/full").open("a")  # noqa: SIM115 - the journal closes it
+        journal.write("training", 200, loss=1.0)
+        monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        journal.picture("x100", 200, np.zeros((4, 4, 3), np.uint8))
+    assert iterations(tmp_path) == [100]
+    assert not list((tmp_path / "validation").iterdir())
 
 
 def test_pictures_say_their_iteration(tmp_path: Path) -> None:

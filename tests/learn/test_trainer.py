@@ -229,6 +229,25 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_a_full_disk_is_told_of_and_tried_again(
+    images: CleanViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, said, tries = Run.save, [], []
+
+    def full_now_and_then(run: Run, path: Path) -> None:
+        tries.append(run.iteration)
+        if run.iteration in (1, 3):
+            raise OSError(28, f"cannot write {path}: No space left on device")
+        save(run, path)
+
+    monkeypatch.setattr(Run, "save", full_now_and_then)
+    go(RECIPE, images, tmp_path, checkpoint_minutes=0.0, report=said.append)
+    assert tries == [1, 2, 3, 4, 5, 6]
+    first, second = (text for text in said if "No space left" in text)
+    assert "there is none yet, going on" in first
+    assert "the last one is whole, going on" in second
+
+
 class Bomb:
     """An object that leaves a trace when it is unpickled."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,8 @@ from exposurediffusion.learn.pictures import png
 
 class Journal:
     """The log of a run. A resumed run first forgets what was logged after its checkpoint.
+
+    What a full disk has no room for is left out: no reason to end a run.
 
     Args:
         folder: of the run.
@@ -39,19 +42,23 @@ class Journal:
 
     def write(self, kind: str, iteration: int, **values: float) -> None:
         """A line of the log: `kind` is "training" or "validation"."""
-        print(json.dumps({"kind": kind, "iteration": iteration, **values}), file=self._file, flush=True)
+        with suppress(OSError):
+            print(json.dumps({"kind": kind, "iteration": iteration, **values}), file=self._file, flush=True)
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+            with suppress(OSError):
+                for name, value in values.items():
+                    self._board.add_scalar(f"{kind}/{name}", value, iteration)
 
     def picture(self, name: str, iteration: int, pixels: np.ndarray) -> None:
         """A picture, (rows, columns, 3) uint8, as `validation/<iteration>-<name>.png`."""
         folder = self.folder / "validation"
-        folder.mkdir(exist_ok=True)
-        with atomic(folder / f"{iteration:07d}-{name}.png") as stream:
-            stream.write(png(pixels))
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            with atomic(folder / f"{iteration:07d}-{name}.png") as stream:
+                stream.write(png(pixels))
         if self._board is not None:
-            self._board.add_image(name, pixels, iteration, dataformats="HWC")
+            with suppress(OSError):
+                self._board.add_image(name, pixels, iteration, dataformats="HWC")
 
     def __enter__(self) -> Journal:
         return self
@@ -59,9 +66,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):
+                self._board.close()
 
 
 def _summary_writer(folder: Path, iteration: int) -> Any:

@@ -116,7 +116,8 @@ def train(
                 try:
                     _write(run, output, provenance)
                 except OSError as error:  # a full disk may have room again the next time
-                    report(f"{checkpoint}: not written ({error.strerror or error}); the last one is whole, going on")
+                    kept = "the last one is whole" if checkpoint.exists() else "there is none yet"
+                    report(f"{checkpoint}: not written ({error.strerror or error}); {kept}, going on")
                 progress.saved()
             if last or due:
                 _validate(run, judge, journal)
