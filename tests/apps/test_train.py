@@ -135,6 +135,10 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
         (["--preset", "embedded"], "--data DIR and -o RUN are needed"),
         (["--preset", "embedded", "--data", "nowhere", "-o", "x"], "nowhere: no such folder"),
         (["--preset", "embedded", "--data", ".", "-o", "x", "--minutes", 0], "--minutes 0: a run needs more than 0"),
+        (
+            ["--preset", "embedded", "--data", ".", "-o", "x", "--minutes", "inf"],
+            "--minutes inf: a run needs more than 0, and",
+        ),
         (["--preset", "embedded", "--iterations", "many", "--dry-run"], "iterations"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],

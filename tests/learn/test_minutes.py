@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -178,8 +179,8 @@ def test_patches_come_as_long_as_there_is_time(workers: int, clock: Clock, tmp_p
     assert 1006 < clock.now <= 1012
 
 
-@pytest.mark.parametrize("minutes", [0.0, -1.0])
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
 def test_no_time_is_refused(minutes: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="trains nothing; give it more than 0"):
+    with pytest.raises(ValueError, match="does not train and end; give it more than 0"):
         go(tmp_path, minutes)
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,8 +105,8 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             raise UsageError("--data DIR and -o RUN are needed")
         if not data.exists():
             raise UsageError(f"{data}: no such folder or file")
-        if minutes is not None and not minutes > 0:
-            raise UsageError(f"--minutes {minutes:g}: a run needs more than 0")
+        if minutes is not None and not 0 < minutes < inf:
+            raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
         source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
         patches, unseen = source.open(recipe, note)
         job = _Job(found, preset, recipe, output, execution, initial, minutes)

@@ -78,8 +78,8 @@ class Run:
         minutes: float | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if minutes is not None and not minutes > 0:
-            raise ValueError(f"a run of {minutes:g} minutes trains nothing; give it more than 0")
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise ValueError(f"a run of {minutes:g} minutes does not train and end; give it more than 0")
         torch.manual_seed(recipe.seed)
         self.recipe, self.iteration, self.minutes = recipe, 0, minutes
         self.accelerator = execution.accelerator()
