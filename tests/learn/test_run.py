@@ -270,6 +270,14 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
             run.restore(path)
 
 
+@pytest.mark.parametrize("change", [{"spent": None}, {"optimizer": None}, {"optimizer": {}}, {"model": {}}])
+def test_a_checkpoint_that_lacks_something_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    state = {k: v for k, v in {**Run(TINY, PLAIN).state(), **change}.items() if v is not None or k == "minutes"}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: a checkpoint of another version, or damaged: remove it"):
+        Run(TINY, PLAIN).restore(tmp_path / "checkpoint.pt")
+
+
 @pytest.mark.parametrize(
     "words", ["[gloo/transport/tcp/pair.cc] Connection closed by peer", "NCCL communicator was aborted"]
 )

@@ -291,6 +291,13 @@ class Run:
                 f"{path} was written by {processes} processes, this run has {self.accelerator.num_processes}: "
                 "the order of the data would change; use as many, or choose another output folder"
             )
+        try:
+            self._take(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: a checkpoint of another version, or damaged: remove it to begin anew") from error
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Be as `state` says."""
         self.iteration = self._read_at = state["iteration"]
         self._spent = self._read_after = state["spent"]
         self._begun = time.monotonic()
