@@ -248,6 +248,15 @@ def test_a_full_disk_is_told_of_and_tried_again(
     assert "the last one is whole, going on" in second
 
 
+def test_where_the_last_checkpoint_has_no_room_there_are_weights(
+    images: CleanViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        go(RECIPE, images, tmp_path)
+    assert same(parameters(tmp_path / "weights.safetensors"), after(6, images).average)
+
+
 class Bomb:
     """An object that leaves a trace when it is unpickled."""
 

@@ -71,7 +71,7 @@ def train(
             f"add --denoiser.planes {patches.planes}"
         )
     run = Run(recipe, execution, minutes, report)
-    checkpoint = output / "checkpoint.pt"
+    checkpoint, weights = output / "checkpoint.pt", output / "weights.safetensors"
     if checkpoint.exists():
         run.restore(checkpoint)
         report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.spent:.1f} minutes")
@@ -110,6 +110,8 @@ def train(
             last = run.done >= 1
             if last or reading.stopping or progress.iterations >= 100:
                 progress.write(run.iteration, run.rate)
+            if last:
+                run.export(weights, provenance)  # first: a disk may have room for the result alone
             if reading.stopping or last:
                 _write(run, output, provenance)
             elif progress.minutes > execution.checkpoint_minutes:
@@ -125,9 +127,10 @@ def train(
                 break
             if reading.stopping:
                 raise Interrupted(f"stopped at iteration {run.iteration}; run the same command to go on")
-    run.export(output / "weights.safetensors", provenance)
+        else:  # nothing was left to do
+            run.export(weights, provenance)
     run.accelerator.wait_for_everyone()
-    return output / "weights.safetensors"
+    return weights
 
 
 def _write(run: Run, output: Path, provenance: dict[str, Any] | None) -> None:
