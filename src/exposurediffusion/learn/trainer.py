@@ -103,7 +103,8 @@ def train(
                 kept = _keep(run.batch(patches, reading.ruined), reading.ruined, output, run)
                 run.save(checkpoint)
                 raise NonFiniteLoss(
-                    f"a loss or gradient was no number at iteration {reading.ruined}; the batch is kept in {kept}"
+                    f"a loss or gradient was no number at iteration {reading.ruined}; the batch is kept in {kept}; "
+                    "the same command goes on without it; if that fails too, lower --optimizer.lr in another folder"
                 )
             progress.add(reading.loss, run.iteration, run.images)
             tick(run, reading.loss)
