@@ -63,6 +63,15 @@ def test_light_comes_back(lights, pictures) -> None:
     torch.testing.assert_close(sun, torch.full_like(sun, 5e4), rtol=0.05, atol=0)
 
 
+def test_the_same_pictures_are_the_same_file(lights, tmp_path) -> None:
+    light = lights["a/small.png"]
+    one = Entry("ä.png", "CC0-1.0", "0" * 64, False, *light.shape[-2:], 1.0), encode(light.numpy(), 1.0, 40.0)
+    for number in range(8):  # a header in any of two orders would pass one time in 128
+        write_pictures(tmp_path / f"{number}.safetensors", [one])
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert read_pictures(tmp_path / "0.safetensors").names == ("ä.png",)
+
+
 def test_low_quality_loses_more(lights) -> None:
     light = lights["a/small.png"]
     errors = []

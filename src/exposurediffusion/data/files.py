@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
 
 SOFTWARE_NAME = "ExposureDiffusion"
 """What written files say in their Software tag."""
@@ -32,3 +36,14 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot write {target}: {reason}") from error
+
+
+def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file. `save` alone writes the metadata in another order each time, so that files would differ."""
+    content = save(tensors, metadata=metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]

@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float16, Float32, Int64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from exposurediffusion.data.codec import all_cores, decode
-from exposurediffusion.data.files import atomic
+from exposurediffusion.data.files import atomic, safetensors_bytes
 from exposurediffusion.data.splits import Split, choose
 from exposurediffusion.data.synthesis import Panorama, Photograph
 
@@ -107,7 +106,7 @@ def write_pictures(path: str | os.PathLike[str], pictures: Sequence[tuple[Entry,
         facts.append(asdict(replace(entry, sizes=sizes, crc32=zlib.crc32(joined))))
         tensors[str(number)] = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
     with atomic(path) as stream:
-        stream.write(save(tensors, metadata={"format": FORMAT, "pictures": json.dumps(facts)}))
+        stream.write(safetensors_bytes(tensors, {"format": FORMAT, "pictures": json.dumps(facts)}))
 
 
 def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = (), split: Split = "all") -> Pictures:

@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from exposurediffusion.baselines.classical import import_extra
 from exposurediffusion.baselines.ddim import ConditionalDiffusion, DiffusionConfig
-from exposurediffusion.data.files import atomic
+from exposurediffusion.data.files import atomic, safetensors_bytes
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.process.steps import StepRule
@@ -127,7 +126,7 @@ def store_rule(path: Path, rule: StepRule | None) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], card: ModelCard) -> None:
-    content = save(tensors, metadata={"format": FORMAT, "card": card.to_json()})
+    content = safetensors_bytes(tensors, {"format": FORMAT, "card": card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as stream:
         stream.write(content)
