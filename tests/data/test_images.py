@@ -196,6 +196,16 @@ def test_other_samples_are_refused(samples: np.ndarray, message: str, tmp_path: 
         read_linear(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("photometric", ["miniswhite", "separated", "cielab", "palette"])
+def test_tiffs_whose_samples_are_no_light_are_refused(photometric: str, tmp_path: Path) -> None:
+    samples = PICTURE[..., 0] if photometric in ("miniswhite", "palette") else np.repeat(PICTURE, 2, axis=-1)[..., :4]
+    samples = samples[..., :3] if photometric == "cielab" else samples
+    colours = np.zeros((3, 256), np.uint16) if photometric == "palette" else None
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric=photometric, colormap=colours)
+    with pytest.raises(ValueError, match=rf"a\.tif: .*its samples are {photometric.upper()}, .*; save it as RGB"):
+        read_linear(tmp_path / "a.tif")
+
+
 def test_pictures_are_found_below_and_sorted(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.tiff", "sub/c.hdr", "notes.txt", "raw.ARW", "sub/deep/d.jpeg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

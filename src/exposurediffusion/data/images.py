@@ -10,6 +10,7 @@ from PIL import Image
 
 from exposurediffusion.data.files import SOFTWARE_NAME, atomic
 
+_LIGHT = ("MINISBLACK", "RGB", "YCBCR")  # what a TIFF's samples may be; the last is decoded to RGB
 IMAGE_EXTENSIONS = (".hdr", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -43,6 +44,8 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
 
             with tifffile.TiffFile(path) as tif:
                 page = tif.pages.first
+                if (kind := getattr(page.photometric, "name", page.photometric)) not in _LIGHT:
+                    raise ValueError(f"its samples are {kind}, not grey or RGB; save it as RGB")
                 pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()  # planar RGB
         else:
             with Image.open(path) as image:  # 16-bit grey would be clipped by convert()
