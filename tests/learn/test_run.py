@@ -216,7 +216,9 @@ def test_begins_from_weights_with_a_fresh_optimiser(tmp_path: Path) -> None:
     assert same(run.average, start)
     assert run.iteration == 0
     assert not run.optimizer.state_dict()["state"]
-    with pytest.raises(ValueError, match=r"a\.safetensors: weights of another network"):
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors: weights of another network \(origin False there, True here\)"
+    ):
         Run(replace(TINY, denoiser=replace(TINY.denoiser, origin=True)), PLAIN).begin_from(tmp_path / "a.safetensors")
 
 

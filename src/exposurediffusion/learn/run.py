@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +317,10 @@ class Run:
         wanted = self.recipe.diffusion or self.recipe.denoiser
         model = (load if self.recipe.diffusion is None else load_diffusion)(weights, self.device)
         if model.card.denoiser != wanted:
-            raise ValueError(f"{weights}: weights of another network ({model.card.denoiser}, wanted {wanted})")
+            changed = _differences(asdict(model.card.denoiser), asdict(wanted))
+            raise ValueError(
+                f"{weights}: weights of another network ({', '.join(changed)}): take the preset that made them"
+            )
         self._load(dict(model.named_parameters()))
         self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
 
