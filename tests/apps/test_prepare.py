@@ -250,6 +250,13 @@ def test_wrong_folders_and_outputs(folder, tmp_path, prepare) -> None:
     code, _, err = prepare(output=tmp_path / "a.zip")
     assert code == 2
     assert "end in .safetensors" in err
+    (tmp_path / "a.safetensors").mkdir()
+    code, _, err = prepare("--overwrite", output=tmp_path / "a.safetensors")
+    assert code == 2
+    assert "a.safetensors is a folder: name a file" in err
+    code, _, err = prepare(folders=(folder / "a.png",))
+    assert code == 2
+    assert "a.png: a file, give its folder" in err
     assert prepare()[0] == 0
     code, _, err = prepare()
     assert code == 2

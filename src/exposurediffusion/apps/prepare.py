@@ -61,7 +61,7 @@ def prepare_pictures(
     Args:
         folders: of .hdr panoramas, photographs and floating-point .tif, searched with their subfolders.
         output: the .safetensors file.
-        downscale: photographs are averaged so many pixels square.
+        downscale: PNG, JPEG and WebP are averaged so many pixels square.
         megapixels: larger pictures are made as small as this.
         quality: signal-to-noise ratio that compression leaves, about so many dB.
         overwrite: replace the file if it exists.
@@ -69,6 +69,8 @@ def prepare_pictures(
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: files of prepared pictures end in .safetensors")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder: name a file")
     if output.exists() and not overwrite:
         raise UsageError(f"{output} exists already: use --overwrite to replace it")
     if not 1 <= downscale <= 16 or not 0.1 <= megapixels <= 100 or not 20 <= quality <= 80:
@@ -99,7 +101,7 @@ def _find(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
     files: dict[Path, tuple[Path, Path]] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder")
+            raise UsageError(f"{folder}: {'a file, give its folder' if folder.exists() else 'no such folder'}")
         found = find_images(folder)
         if not found:
             raise UsageError(f"{folder}: no pictures (.hdr, .tif, .png, .jpg, .webp)")
