@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from exposurediffusion.learn import run as run_module
 from exposurediffusion.learn import trainer
 from exposurediffusion.learn.batches import Batch
+from exposurediffusion.learn.captures import Captures
+from exposurediffusion.learn.loss import UnrolledLoss
 from exposurediffusion.learn.recipe import OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.learn.run import Run
 from exposurediffusion.learn.trainer import Interrupted, train
@@ -37,6 +40,7 @@ class Clock:
     """Seconds, and what was done at each step: its time, the share of the run before it, its rate and its T."""
 
     now: float = 1000.0
+    unrolled: int = -1
     steps: list[tuple[float, float, float, int]] = field(default_factory=list)
 
     def monotonic(self) -> float:
@@ -49,6 +53,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (run_module, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    forward = UnrolledLoss.forward
+
+    def listening(self: UnrolledLoss, captures: Captures, steps: int) -> Tensor:
+        clock.unrolled = steps
+        return forward(self, captures, steps)
+
+    monkeypatch.setattr(UnrolledLoss, "forward", listening)
     takes(clock, lambda _: 2.0, monkeypatch)
     return clock
 
@@ -57,10 +68,10 @@ def takes(clock: Clock, seconds: Callable[[Run], float], monkeypatch: pytest.Mon
     """Let a step take so long."""
 
     def patched(self: Run, batch: Batch) -> None:
-        done, unrolled = self.done, self.recipe.steps_at(self.done)
+        done = self.done
         STEP(self, batch)
         clock.now += seconds(self)
-        clock.steps.append((clock.now, done, self.optimizer.param_groups[0]["lr"], unrolled))
+        clock.steps.append((clock.now, done, self.optimizer.param_groups[0]["lr"], clock.unrolled))
 
     monkeypatch.setattr(Run, "step", patched)
 
