@@ -136,6 +136,18 @@ def test_unrolled_steps_may_take_longer_than_the_first(
     assert 1025 < middle <= 1034  # half of the time is half of the schedule, whatever it was spent on
 
 
+@pytest.mark.parametrize("first", [21.0, 33.0])
+def test_setting_up_does_not_end_a_run_or_turn_it_back(
+    first: float, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes(clock, lambda run: first if run.iteration == 1 else 1.0, monkeypatch)
+    go(tmp_path)
+    shares = [share for _, share, _, _ in clock.steps]
+    assert shares == sorted(shares)
+    assert shares[1] == pytest.approx(first / 60)
+    assert 1056 < clock.now <= 1060
+
+
 def test_what_is_written_at_the_end_is_written_in_time(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
