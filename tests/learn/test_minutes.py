@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from exposurediffusion.learn import run as run_module
 from exposurediffusion.learn import trainer
 from exposurediffusion.learn.batches import Batch
+from exposurediffusion.learn.captures import Captures
+from exposurediffusion.learn.loss import UnrolledLoss
 from exposurediffusion.learn.recipe import OptimizerRecipe, Prelude, Recipe
 from exposurediffusion.learn.run import Run
 from exposurediffusion.learn.trainer import Interrupted, train
@@ -38,6 +41,7 @@ class Clock:
     """Seconds, and what was done at each step: its time, the share of the run before it, its rate and its T."""
 
     now: float = 1000.0
+    unrolled: int = -1
     steps: list[tuple[float, float, float, int]] = field(default_factory=list)
 
     def monotonic(self) -> float:
@@ -50,6 +54,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (run_module, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    forward = UnrolledLoss.forward
+
+    def listening(self: UnrolledLoss, captures: Captures, steps: int) -> Tensor:
+        clock.unrolled = steps
+        return forward(self, captures, steps)
+
+    monkeypatch.setattr(UnrolledLoss, "forward", listening)
     takes(clock, lambda _: 2.0, monkeypatch)
     return clock
 
@@ -58,10 +69,10 @@ def takes(clock: Clock, seconds: Callable[[Run], float], monkeypatch: pytest.Mon
     """Let a step take so long."""
 
     def patched(self: Run, batch: Batch) -> None:
-        done, unrolled = self.done, self.recipe.steps_at(self.done)
+        done = self.done
         STEP(self, batch)
         clock.now += seconds(self)
-        clock.steps.append((clock.now, done, self.optimizer.param_groups[0]["lr"], unrolled))
+        clock.steps.append((clock.now, done, self.optimizer.param_groups[0]["lr"], clock.unrolled))
 
     monkeypatch.setattr(Run, "step", patched)
 
@@ -124,6 +135,18 @@ def test_unrolled_steps_may_take_longer_than_the_first(
     assert shares[-1] > 0.8
     middle = [now for now, share, _, _ in clock.steps if share < 0.5][-1]
     assert 1025 < middle <= 1034  # half of the time is half of the schedule, whatever it was spent on
+
+
+@pytest.mark.parametrize("first", [21.0, 33.0])
+def test_setting_up_does_not_end_a_run_or_turn_it_back(
+    first: float, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes(clock, lambda run: first if run.iteration == 1 else 1.0, monkeypatch)
+    go(tmp_path)
+    shares = [share for _, share, _, _ in clock.steps]
+    assert shares == sorted(shares)
+    assert shares[1] == pytest.approx(first / 60)
+    assert 1056 < clock.now <= 1060
 
 
 def test_what_is_written_at_the_end_is_written_in_time(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from exposurediffusion.baselines.ddim import DiffusionConfig
 from exposurediffusion.data.views import CleanViews
@@ -94,6 +95,27 @@ def test_a_reading_is_the_mean_loss_since_the_last_and_changes_nothing() -> None
                 found.append(reading.loss)
     assert told[1] == pytest.approx([sum(told[0][:3]) / 3, sum(told[0][3:]) / 3], rel=1e-5)
     assert same(runs[0].loss.state_dict(), runs[1].loss.state_dict())
+
+
+class Watch(TorchDispatchMode):
+    """Refuses operations for whose answer the computer would wait for a GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"), name
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_asks_nothing_of_the_device_and_a_reading_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(replace(DEFAULT, sampling=replace(DEFAULT.sampling, clamp=None), prelude=Prelude()), PLAIN)
+    batch = run.batch(clean_views(), 0)
+    made = run.capture(batch, 0)  # counts of photons are drawn in another way on a CPU, which looks at them
+    monkeypatch.setattr(run, "capture", lambda *_: made)
+    for _ in range(2):
+        with Watch():
+            run.step(batch)
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), Watch():  # twin
+        run.read()
 
 
 def ruin(what: str, run: Run, at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,8 @@ def open_dataset(
     if kind in ("images", "prepared"):
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
+        if split == "test":
+            raise ValueError(f"{root}: a split for tests is SID's alone; leave it out")
         if kind == "prepared":
             return CleanViews(read_pictures(root, exclude, split), cfa, level)
         sources = _pictures(root, split, exclude, problems)

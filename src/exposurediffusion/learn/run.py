@@ -67,7 +67,7 @@ class Run:
 
     Attributes:
         iteration: steps done.
-        reserve: minutes to keep for what is written at the end.
+        reserve: minutes to keep for what is written at the end; the main process's counts.
         average: the averaged weights, by name.
     """
 
@@ -92,7 +92,8 @@ class Run:
         self.capture = CaptureMaker(recipe.capture, recipe.seed, recipe.denoiser.white)
         self._share, self.reserve = 0.0, 0.0
         self._spent, self._begun = 0.0, time.monotonic()
-        self._read_at, self._read_after = 0, 0.0
+        self._read_at = self._restored_at = 0
+        self._stepping_since: float | None = None
         self._parts, self._report = 1, report
         self._losses = torch.zeros((), device=self.device)
         self._ruined = torch.full((), -1.0, device=self.device)
@@ -155,6 +156,8 @@ class Run:
         Raises:
             WorkerLost: another process does not answer.
         """
+        if self._stepping_since is None:
+            self._stepping_since = self.spent
         with self._peers():
             captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
             loss = self._gradients(captures)
@@ -197,20 +200,24 @@ class Run:
         Raises:
             WorkerLost: another process does not answer.
         """
-        count = max(1, self.iteration - self._read_at)
-        spent = self.spent
-        ahead = spent - self._read_after + self.reserve  # the next iterations, and what is written after them
-        share = 0.0 if self.minutes is None else min(1.0, (spent + ahead) / self.minutes)
-        self._read_after = spent
-        told = self._losses.new_tensor([float(stop), share])
+        count = max(1, self.iteration - self._read_at) * self.accelerator.num_processes
+        told = self._losses.new_tensor([float(stop), self._share_of_time() if self.is_main else 0.0])
         with self._peers():
-            mean = self.accelerator.reduce(torch.cat([(self._losses / count)[None], told]), "mean")
-            assert isinstance(mean, Tensor)  # accelerate gives back what it was given
-            loss, stopping, self._share = mean.tolist()
+            loss, stopping, self._share = self._sum(torch.cat([(self._losses / count)[None], told])).tolist()
         ruined = int(self._ruined)
         self._losses.zero_()
-        self._read_at = self.iteration
+        self._read_at, self._stepping_since = self.iteration, None
         return Reading(loss, stopping > 0, None if ruined < 0 else ruined)
+
+    def _share_of_time(self) -> float:
+        """Of the time that there is for steps; 1 as soon as as many as since the last reading would exceed it."""
+        if self.minutes is None:
+            return 0.0
+        spent, usable = self.spent, self.minutes - self.reserve
+        again = 0.0  # of the first steps of a session it is not known what is their own, and what is setting up
+        if self._read_at > self._restored_at and self._stepping_since is not None:
+            again = spent - self._stepping_since
+        return 1.0 if spent + again >= usable else max(self._share, spent / usable)
 
     def _sum(self, value: Tensor) -> Tensor:
         """Over all processes, which is for the device to wait for."""
@@ -298,9 +305,8 @@ class Run:
 
     def _take(self, state: dict[str, Any]) -> None:
         """Be as `state` says."""
-        self.iteration = self._read_at = state["iteration"]
-        self._spent = self._read_after = state["spent"]
-        self._begun = time.monotonic()
+        self.iteration = self._read_at = self._restored_at = state["iteration"]
+        self._spent, self._begun = state["spent"], time.monotonic()
         if self.minutes is not None:  # more or less time than before is another place in the schedule
             same = state["minutes"] == self.minutes
             self._share = state["share"] if same else min(1.0, self.spent / self.minutes)

@@ -2,7 +2,8 @@
 
 The noise of a capture has the variance `shot x + read^2` at brightness x. On the scale `2 / shot * sqrt(shot x + r^2)`
 with `r^2 = read^2 + 3/8 shot^2` it is one. Here that scale is moved and stretched so that 0 and 1 stay where they are,
-and below black, where there is nothing to take the root of, it goes on as a straight line: no sample is clipped.
+and below black, where there is nothing to take the root of, it goes on as a straight line: no sample is clipped. It is
+uniform from some electrons on, or where the read noise is two electrons and more; below it is smaller.
 """
 
 from __future__ import annotations
