@@ -207,3 +207,13 @@ def test_no_time_is_refused(minutes: float, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not train and end; give it more than 0"):
         go(tmp_path, minutes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("first", "second", "word"), [(1.0, None, "minutes"), (None, 1.0, "iterations")])
+def test_a_run_by_time_is_not_gone_on_with_by_iterations_nor_the_reverse(
+    first: float | None, second: float | None, word: str, clock: Clock, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, iterations=2)
+    train(recipe, clean_views(), tmp_path, execution=PLAIN, minutes=first)
+    with pytest.raises(ValueError, match=f"a run by {word}: go on by these, or choose another output folder"):
+        train(recipe, clean_views(), tmp_path, execution=PLAIN, minutes=second)

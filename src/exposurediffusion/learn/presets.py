@@ -230,7 +230,7 @@ DEFAULT = Preset(
             noise="wide", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False, uncertainty=0.15
         ),
         objective=ObjectiveRecipe(steps=1, branch=0.5, balance=0.02, curve=0.25, averages=0.25),
-        optimizer=OptimizerRecipe(lr=1e-3, law="cosine", final=1e-6, warmup=500, clip_norm=1.0, ema=0.999),
+        optimizer=OptimizerRecipe(lr=1e-3, law="cosine", final=1e-6, warmup=200, clip_norm=1.0, ema=0.999),
         prelude=Prelude(0.6, 1e-3),
         denoiser=DenoiserConfig("resunet", {"widths": [16, 32, 64, 128, 256]}, domain="stabilised", white=4.0),
         sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 4.0)),

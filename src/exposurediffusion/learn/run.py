@@ -298,6 +298,9 @@ class Run:
                 f"{path} was written by {processes} processes, this run has {self.accelerator.num_processes}: "
                 "the order of the data would change; use as many, or choose another output folder"
             )
+        if (state.get("minutes") is None) != (self.minutes is None):
+            length = "iterations" if self.minutes is not None else "minutes"
+            raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
         try:
             self._take(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
