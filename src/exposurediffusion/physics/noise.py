@@ -92,13 +92,22 @@ def simulate_capture(
     capture = torch.empty_like(clean, memory_format=torch.contiguous_format)
     height = max(1, PART // max(1, c * w))  # of a band: what is done to it stays in the processor's cache
 
-    def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
-        one = slice(image, image + 1)
-        alone = noise[one]
+    def expose_part(images: slice, own: RandomSource, drawn: Tensor) -> None:
+        parameters = noise[images]
         for top in range(0, h, height):
-            band = (one, slice(None), slice(top, top + height))
-            drawn[band[1:]] = _expose(clean[band], ratio[one], alone, rows[band], own, clip)[0]
+            band = (images, slice(None), slice(top, top + height))
+            drawn[:, :, band[2]] = _expose(clean[band], ratio[images], parameters, rows[band], own, clip)
 
+    def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
+        expose_part(slice(image, image + 1), own, drawn[None])
+
+    if generator is None or isinstance(generator, torch.Generator):
+        together = max(1, PART // max(1, c * h * w))  # small images are drawn several at a time
+        with torch.inference_mode():
+            for first in range(0, b, together):
+                images = slice(first, first + together)
+                expose_part(images, generator, capture[images])
+        return capture
     for_each_image(expose_image, range(b), capture, sources)
     return capture
 
