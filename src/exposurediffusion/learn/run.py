@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import pickle
 import sys
 import time
 import warnings
@@ -20,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.baselines.ddim import ConditionalDiffusion
-from exposurediffusion.data.files import atomic
 from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches, batches
 from exposurediffusion.learn.captures import CaptureMaker, Captures
+from exposurediffusion.learn.checkpoints import differences, read_checkpoint, write_checkpoint
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.loss import loss_of
 from exposurediffusion.learn.recipe import Recipe
@@ -282,25 +280,7 @@ class Run:
         Raises:
             ValueError: it is damaged, or a checkpoint of another recipe or number of processes.
         """
-        content = io.BytesIO(path.read_bytes())  # of a file cut short PyTorch would say "invalid argument"
-        try:
-            state = torch.load(content, map_location="cpu", weights_only=True)
-            recipe, processes = json.loads(state["recipe"]), state["processes"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a checkpoint, or damaged: remove it to begin anew") from error
-        changed = _differences(recipe, json.loads(json.dumps(self.recipe.to_dict())))
-        if changed:
-            raise ValueError(
-                f"{path} is of another recipe ({', '.join(changed[:4])}): choose another output folder, or remove it"
-            )
-        if processes != self.accelerator.num_processes:
-            raise ValueError(
-                f"{path} was written by {processes} processes, this run has {self.accelerator.num_processes}: "
-                "the order of the data would change; use as many, or choose another output folder"
-            )
-        if (state.get("minutes") is None) != (self.minutes is None):
-            length = "iterations" if self.minutes is not None else "minutes"
-            raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
+        state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.minutes is not None)
         try:
             self._take(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -326,7 +306,7 @@ class Run:
         wanted = self.recipe.diffusion or self.recipe.denoiser
         model = (load if self.recipe.diffusion is None else load_diffusion)(weights, self.device)
         if model.card.denoiser != wanted:
-            changed = _differences(asdict(model.card.denoiser), asdict(wanted))
+            changed = differences(asdict(model.card.denoiser), asdict(wanted))
             raise ValueError(
                 f"{weights}: weights of another network ({', '.join(changed)}): take the preset that made them"
             )
@@ -336,11 +316,7 @@ class Run:
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all; the main process alone does."""
         if self.is_main:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = io.BytesIO()
-            torch.save(self.state(), content)
-            with atomic(path) as stream:
-                stream.write(content.getbuffer())
+            write_checkpoint(path, self.state())
 
     def export(self, path: Path, provenance: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32) -> None:
         """Write the averaged weights as a weights file; the main process alone does."""
@@ -351,12 +327,3 @@ class Run:
         card = ModelCard(recipe.diffusion or recipe.denoiser, recipe.sampling, path.parent.name, origin)
         with self.averaged() as denoiser:
             save_weights(path, denoiser, card, dtype)
-
-
-def _differences(first: Any, second: Any, name: str = "") -> list[str]:
-    """Names of the fields in which two recipes differ."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        keys = sorted(first.keys() | second.keys())
-        inner = (_differences(first.get(k), second.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
-        return [difference for found in inner for difference in found]
-    return [] if first == second else [f"{name} {first} there, {second} here"]
