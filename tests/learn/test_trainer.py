@@ -201,6 +201,32 @@ def test_a_loss_that_is_no_number_stops_and_keeps_checkpoint_and_batch(
     assert all(tensor.isfinite().all() for tensor in parameters(tmp_path / "weights.safetensors").values())
 
 
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_run_that_has_diverged_leaves_its_last_good_checkpoint(
+    first: int, images: CleanViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = UnrolledLoss.forward
+    run_at: list[int] = []
+
+    def diverged(self: UnrolledLoss, *arguments: Any) -> Tensor:
+        run_at.append(0)
+        return forward(self, *arguments) * (math.nan if len(run_at) > first else 1.0)
+
+    monkeypatch.setattr(UnrolledLoss, "forward", diverged)
+    there = r"checkpoint\.pt, of an earlier iteration, stays" if first else "there is no checkpoint"
+    with pytest.raises(NonFiniteLoss, match=rf"have diverged; .*{there}; begin anew .* lower --optimizer\.lr"):
+        go(RECIPE, images, tmp_path, checkpoint_minutes=0.0)
+    checkpoint = tmp_path / "checkpoint.pt"
+    if not first:
+        assert not checkpoint.exists()
+        return
+    before = checkpoint.read_bytes()
+    assert torch.load(checkpoint, weights_only=True)["iteration"] == first
+    with pytest.raises(NonFiniteLoss, match="have diverged"):
+        go(RECIPE, images, tmp_path, checkpoint_minutes=0.0)
+    assert checkpoint.read_bytes() == before
+
+
 def after(iterations: int, images: CleanViews, run: Run | None = None) -> Run:
     run = run or Run(RECIPE, PLAIN)
     for batch in run.batches(images, 0):
