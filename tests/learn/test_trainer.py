@@ -435,6 +435,8 @@ def test_two_processes_train_as_one_even_if_one_of_them_is_killed(
     assert not (tmp_path / "run" / "weights.safetensors").exists()
     resumed = launch(command(folder, tmp_path / "run"))
     assert resumed.returncode == 0, resumed.stderr
+    for said in ("20 iterations; Ctrl-C keeps", "going on from"):  # by one of them
+        assert resumed.stderr.count(said) == 1
     two = load_file(tmp_path / "run" / "weights.safetensors")
     assert distance(here(folder, (0, 1), monkeypatch).average, two) < 1e-5
     assert distance(here(folder, (0,), monkeypatch).average, two) > 1e-3  # twin: half the images

@@ -9,6 +9,10 @@ MOST = 1e12
 """The largest of numbers that need no range of their own; they begin at 0."""
 
 
+class OutOfRange(ValueError):
+    """A number that makes no sense where it stands."""
+
+
 def check(values: Any, name: str = "", **ranges: tuple[float, float]) -> None:
     """Refuse numbers of a dataclass that are outside of their ranges.
 
@@ -18,13 +22,13 @@ def check(values: Any, name: str = "", **ranges: tuple[float, float]) -> None:
         ranges: of fields, first and last; others go from 0 to `MOST`.
 
     Raises:
-        ValueError: a number is outside, infinite, or none at all.
+        OutOfRange: a number is outside, infinite, or none at all.
     """
     for field, value in vars(values).items():
         low, high = ranges.get(field, (0, MOST))
         for where, number in _numbers(value, f"{name}.{field}".lstrip(".")):
             if not low <= number <= high:
-                raise ValueError(f"{where} is a number from {low:g} to {high:g}, got {number:g}")
+                raise OutOfRange(f"{where} is a number from {low:g} to {high:g}, got {number:g}")
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
