@@ -17,6 +17,7 @@ from PIL import Image
 from tests.apps.conftest import capture
 
 from exposurediffusion.apps.cli import COMMANDS, main
+from exposurediffusion.apps.console import complain, note
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.learn.weights import save_weights
@@ -284,8 +285,43 @@ def test_interrupt_leaves_nothing_half_written(tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert is_one_line(err, "interrupted")
     assert not leftovers(tmp_path / "out")
     for path in (tmp_path / "out").glob("*.dng"):
         assert read_raw(path).shape == frame.shape
+
+
+@pytest.mark.parametrize("module", ["torch", "tyro", "accelerate"])
+def test_interrupt_before_anything_is_done(module, tmp_path):
+    """While modules are imported: those of all commands, and those of training, which come after its pictures."""
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 90, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from exposurediffusion.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    words = ["train", "--preset", "embedded", "--data", str(tmp_path), "-o", str(tmp_path / "run"), "--device", "cpu"]
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=alone, preexec_fn=heeding, timeout=300)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
+    assert ("interrupted" in done.stderr) == (module == "accelerate")
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_one_of_several_processes_talks_and_all_complain(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    note("for all")
+    complain("of this one")
+    monkeypatch.setenv("RANK", "0")
+    note("once")
+    assert capsys.readouterr().err == "expose: of this one\nonce\n"

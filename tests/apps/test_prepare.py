@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import imagecodecs
@@ -193,6 +194,30 @@ def test_bad_pictures_are_named_and_the_others_done(folder, output, prepare) -> 
     assert "low.png: too small (400 x 255 pixels" in err
     assert "flat.png: of one colour" in err
     assert len(read_pictures(output)) == 1
+
+
+def test_links_that_lead_nowhere_are_told_and_the_others_done(folder, prepare) -> None:
+    Image.fromarray(codes(1)).save(folder / "good.png")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.png").symlink_to(folder / "gone.png")
+    code, results, err = prepare()
+    assert code == 1
+    assert named(results) == ["album/good.png"]
+    assert "sub/a.png: a link that leads nowhere" in err
+
+
+def test_outputs_where_nothing_can_be_written(folder, tmp_path, prepare, monkeypatch) -> None:
+    Image.fromarray(codes(1)).save(folder / "good.png")
+    (tmp_path / "file").write_text("of the user")
+    code, _, err = prepare(output=tmp_path / "file" / "below" / "a.safetensors")
+    assert code == 1
+    assert f"{tmp_path}/file/below: cannot be made, {tmp_path}/file is no folder; choose another place" in err
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may do everything
+    code, _, err = prepare(output=tmp_path / "closed" / "a.safetensors")
+    assert code == 1
+    assert f"{tmp_path}/closed: nothing can be written into this folder; choose another place" in err
+    assert not list((tmp_path / "closed").iterdir())
 
 
 def test_of_copies_the_largest_is_kept(folder, prepare) -> None:

@@ -139,14 +139,34 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
             ["--preset", "embedded", "--data", ".", "-o", "x", "--minutes", "inf"],
             "--minutes inf: a run needs more than 0, and",
         ),
+        (
+            ["--preset", "embedded", "--data", ".", "-o", "x", "--minutes", "nan"],
+            "--minutes nan: a run needs more than 0, and",
+        ),
         (["--preset", "embedded", "--iterations", "many", "--dry-run"], "iterations"),
+        (["--preset", "embedded", "--optimizer.lr", "nan"], "optimizer.lr is a number from 0 to 1, got nan"),
+        (["--preset", "embedded", "--optimizer.ema", "1.5"], "optimizer.ema is a number from 0 to 1, got 1.5"),
+        (["--preset", "embedded", "--workers", "-1"], "workers is a number from 0 to 1000, got -1"),
+        (["--preset", "embedded", "--checkpoint-minutes", "-1"], "checkpoint_minutes is a number from 0"),
+        (["--preset", "embedded", "--validate-every", "-1"], "validate_every is a number from 0"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],
 )
 def test_wrong_usage(options: list[Any], message: str, run: Call) -> None:
     code, _, error = run(*options)
     assert code == 2
-    assert message in " ".join(error.split())
+    assert message in " ".join(error.replace("│", " ").split())
+
+
+def test_output_below_a_file_is_refused_before_anything_is_read(pictures: Path, run: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("of the user")
+    for output in ("file", "file/run"):
+        code, _, error = run("--preset", "embedded", "--data", pictures, "-o", tmp_path / output, *TINY)
+        assert code == 1
+        assert error == (
+            f"expose: {tmp_path}/{output}: cannot be made, {tmp_path}/file is no folder; "
+            "choose another place for the output (-o)\n"
+        )
 
 
 def test_a_checkpoint_of_another_preset_names_the_difference(sid: Path, run: Call, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -213,3 +215,30 @@ def test_pictures_are_found_below_and_sorted(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path)]
     assert found == ["a.tiff", "b.PNG", "sub/c.hdr", "sub/deep/d.jpeg"]
+
+
+def closed_folder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let folders of a name be unreadable, for root as well."""
+    scandir = os.scandir
+
+    def patched(path: Any) -> Any:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", patched)
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("good/a.png", "closed/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "good" / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "good" / "notes.txt").symlink_to(tmp_path / "gone.txt")  # would not have been a picture
+    closed_folder("closed", monkeypatch)
+    told: list[str] = []
+    assert [path.name for path in find_images(tmp_path, told.append)] == ["a.png"]
+    assert sorted(told) == [
+        f"{tmp_path}/closed: this folder cannot be read (Permission denied); left out",
+        f"{tmp_path}/good/link.jpg: a link that leads nowhere, to {tmp_path}/gone.jpg; left out",
+    ]

@@ -121,6 +121,7 @@ def test_pictures_of_one_name_are_all_there(file, lights, tmp_path) -> None:
     """Folders of the same name may hold files of the same name."""
     tensors, facts, metadata = parts(file)
     again = [fact | {"name": "a/small.png"} for fact in facts]
+    del metadata["crc32"]
     save_file(tensors, tmp_path / "twins.safetensors", metadata | {"pictures": json.dumps(again)})
     assert read_pictures(tmp_path / "twins.safetensors").names == ("a/small.png",) * 3
     train, validation = (read_pictures(tmp_path / "twins.safetensors", split=s) for s in ("train", "validation"))
@@ -186,29 +187,64 @@ def test_another_version(format, file, tmp_path) -> None:
     refused(path, "format .*, not 'exposurediffusion-pictures/1'")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"rows": 57, "columns": 40},  # another size than the codestreams
-        {"rows": 0},
-        {"rows": 1 << 30},
-        {"rows": "forty"},
-        {"exposure": 0.0},
-        {"sizes": [1, 2, 3]},
-        {"sizes": []},
-        {"sizes": None},
-        {"nonsense": 1},
-    ],
-    ids=str,
-)
-def test_false_facts(change, file, tmp_path) -> None:
+def test_one_bit_of_the_header_is_wrong(file, pictures, tmp_path) -> None:
+    """It is refused, or it says the same."""
+    data = file.read_bytes()
+    told, path = 0, tmp_path / "bad.safetensors"
+    for place in range(0, 8 + int.from_bytes(data[:8], "little"), 3):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 2]) + data[place + 1 :])
+        try:
+            again = read_pictures(path)
+        except ValueError as error:
+            told += str(path) in str(error) and "make it anew by expose prepare" in str(error)
+            continue
+        assert again.names == pictures.names
+        assert torch.equal(again.pixels, pictures.pixels)
+        told += 1
+    assert told == len(range(0, 8 + int.from_bytes(data[:8], "little"), 3))
+
+
+def test_a_file_from_before_there_were_checksums_of_headers(file, pictures, tmp_path) -> None:
+    tensors, _, metadata = parts(file)
+    del metadata["crc32"]
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    assert torch.equal(read_pictures(tmp_path / "old.safetensors").pixels, pictures.pixels)
+
+
+WRONG = {
+    "name": [None, 5, ["a"]],
+    "licence": [None],
+    "sha256": [7],
+    "panorama": [1, "no"],
+    "rows": [0, -40, 1 << 30, 10**30, 33.0, "forty", True, None, 57],  # the last is of another picture
+    "columns": [0, 1 << 30, [47]],
+    "exposure": [0.0, -1.0, float("nan"), float("inf"), 1e300, "bright", True],
+    "sizes": [[], [1, 2, 3], None, [1 << 62] * 3, [-1, 1, 1], ["a", "b", "c"], [1.5, 2, 3], {}],
+    "crc32": [-1, "0", None, 1 << 40],
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_false_facts(field, file, tmp_path) -> None:
     tensors, facts, _ = parts(file)
     path = tmp_path / "false.safetensors"
-    save_file(tensors, path, {"format": FORMAT, "pictures": json.dumps([facts[0] | change, *facts[1:]])})
-    refused(path, "not usable as prepared pictures")
+    for value in WRONG[field]:
+        save_file(tensors, path, {"format": FORMAT, "pictures": json.dumps([facts[0] | {field: value}, *facts[1:]])})
+        refused(path, "not a plane of this picture" if value == 57 else rf"not usable .*{field}")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[1]", "nothing"])
+def test_fields_that_are_missing_or_unknown(file, tmp_path) -> None:
+    tensors, facts, _ = parts(file)
+    path = tmp_path / "false.safetensors"
+    for field in Entry.__dataclass_fields__:
+        less = {name: value for name, value in facts[1].items() if name != field}
+        save_file(tensors, path, {"format": FORMAT, "pictures": json.dumps([facts[0], less, facts[2]])})
+        refused(path, f"picture 1: the fields '{field}' are missing or unknown")
+    save_file(tensors, path, {"format": FORMAT, "pictures": json.dumps([facts[0] | {"nonsense": 1}])})
+    refused(path, "picture 0: the fields 'nonsense' are missing or unknown")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1]", "nothing", "[" * 100000], ids=lambda text: text[:8])
 def test_false_list(text, file, tmp_path) -> None:
     tensors, _, _ = parts(file)
     path = tmp_path / "false.safetensors"

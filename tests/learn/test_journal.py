@@ -57,6 +57,21 @@ def test_a_torn_last_line_goes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
 
 
+def test_damaged_lines_go(tmp_path: Path) -> None:
+    wrong = [
+        b"\xff}",
+        b"{}",
+        b"[1]",
+        b'{"kind": "training"}',
+        b'{"kind": "training", "iteration": "many"}',
+    ]
+    with (filled(tmp_path) / "log.jsonl").open("ab") as file:
+        file.write(b"\n".join(wrong) + b"\n")
+    assert [entry["iteration"] for entry in read_log(tmp_path, "training")] == [100, 200, 300]
+    with Journal(tmp_path, 300, tensorboard=False):
+        assert iterations(tmp_path) == [100, 200, 300, 300]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(tmp_path, 0, tensorboard=False) as journal:

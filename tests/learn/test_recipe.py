@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from exposurediffusion.baselines.ddim import DIFFUSION_SIZES
+from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.presets import PRESETS
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
+from exposurediffusion.process.sampling import Sampling
 from tests.learn.conftest import TINY
 
 
@@ -103,19 +106,70 @@ def test_a_recipe_is_plain_values() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (CaptureRecipe, {"ratio": (0.5, 300.0)}, "capture.ratio is a range of numbers >= 1, got 0.5 to 300"),
-        (CaptureRecipe, {"ratio": (300.0, 100.0)}, "capture.ratio is a range"),
-        (CaptureRecipe, {"augment": 0.5}, "capture.augment is a factor >= 1"),
+        (CaptureRecipe, {"ratio": (0.5, 300.0)}, r"capture\.ratio is a number from 1 to 1e\+06, got 0\.5"),
+        (CaptureRecipe, {"ratio": (300.0, 100.0)}, r"capture\.ratio is a range .*, got 300 to 100"),
+        (CaptureRecipe, {"level": (0.4, 0.1)}, r"capture\.level is a range"),
+        (CaptureRecipe, {"gain_range": (0.0, 1.0)}, r"capture\.gain_range is a number from 1e-06"),
+        (CaptureRecipe, {"iso": (800.0, -1.0)}, r"capture\.iso is a number from 1 to"),
+        (CaptureRecipe, {"augment": 0.5}, r"capture\.augment is a number from 1 to"),
+        (OptimizerRecipe, {"lr": math.nan}, r"optimizer\.lr is a number from 0 to 1, got nan"),
+        (OptimizerRecipe, {"lr": 1e6}, r"optimizer\.lr is a number from 0 to 1, got 1e\+06"),
+        (OptimizerRecipe, {"ema": 1.5}, r"optimizer\.ema"),
+        (OptimizerRecipe, {"betas": (0.9, 1.0)}, r"optimizer\.betas"),
+        (OptimizerRecipe, {"clip_norm": -1.0}, r"optimizer\.clip_norm"),
         (CaptureRecipe, {"augment": 2.0, "supervision": "noise2noise"}, "not with noise2noise"),
         (Prelude, {"share": 1.0}, "prelude.share is a part of the run, 0 or more and below 1, got 1"),
         (Prelude, {"share": -0.1}, "prelude.share"),
-        (Recipe, {"iterations": 0}, "at least 1"),
-        (Recipe, {"batch": 0}, "at least 1"),
-        (Recipe, {"patch": -4}, "at least 1"),
-        (Recipe, {"objective": ObjectiveRecipe(steps=-1)}, "objective.steps"),
+        (Recipe, {"iterations": 0}, "iterations is a number from 1 to"),
+        (Recipe, {"batch": 0}, "batch is a number from 1 to"),
+        (Recipe, {"patch": -4}, "patch is a number from 1 to"),
+        (ObjectiveRecipe, {"steps": -1}, r"objective\.steps"),
+        (Recipe, {"denoiser": replace(TINY.denoiser, options={"encoders": [1, -1]})}, r"denoiser\.options\.encoders"),
         (Recipe, {"objective": ObjectiveRecipe(averages=0.5), "patch": 8}, "patch is at least 16, got 8"),
     ],
 )
 def test_what_makes_no_sense_is_refused(kind: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+def named(values: Any, name: str = "") -> list[tuple[str, Any, str]]:
+    """The dataclasses of a recipe that hold numbers, with the fields that do and their full names."""
+    found = []
+    for field, value in vars(values).items():
+        if is_dataclass(value):
+            found += named(value, f"{name}{field}.")
+        elif any(isinstance(one, int | float) and not isinstance(one, bool) for one in np.atleast_1d(value).tolist()):
+            found.append((f"{name}{field}", values, field))
+    return found
+
+
+FULL = replace(
+    TINY,
+    capture=CaptureRecipe(iso=(800.0,)),
+    objective=ObjectiveRecipe(balance=0.02),
+    sampling=Sampling(clamp=(-1.0, 2.0)),
+    diffusion=DIFFUSION_SIZES["small"],
+)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, -1e9])
+def test_no_field_takes_what_is_no_number(wrong: float) -> None:
+    fields = named(FULL)
+    assert len(fields) > 30
+    for name, owner, field in fields:
+        value = (wrong, wrong) if isinstance(getattr(owner, field), tuple) else wrong
+        changed, whole = copy.copy(owner), copy.copy(FULL)
+        object.__setattr__(changed, field, value)  # as JSON or a command line would bring it
+        part = name.rpartition(".")[0]
+        if part in ("denoiser", "sampling", "diffusion"):  # which the recipe looks at itself
+            object.__setattr__(whole, part, changed)
+            changed = whole
+        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+            changed.__post_init__()
+
+
+@pytest.mark.parametrize("options", [{"workers": -1}, {"checkpoint_minutes": math.nan}, {"validate_every": -5}])
+def test_execution_too(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is a number from 0 to"):
+        Execution(**options)

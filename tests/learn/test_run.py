@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exposurediffusion.baselines.ddim import DiffusionConfig
 from exposurediffusion.data.views import CleanViews
+from exposurediffusion.learn.captures import Captures
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.loss import UnrolledLoss
 from exposurediffusion.learn.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
-from exposurediffusion.learn.run import Run, WorkerLost
+from exposurediffusion.learn.run import NonFiniteLoss, Run, WorkerLost
 from exposurediffusion.learn.weights import load, load_diffusion
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.process.sampling import Sampling
@@ -190,6 +192,26 @@ def test_a_batch_that_is_too_large_for_a_gpu_is_taken_in_parts(monkeypatch: pyte
     assert sizes[-4:] == [2, 1, 1, 1]
 
 
+def test_a_try_that_failed_leaves_no_trace_in_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled = replace(DEFAULT.sampling, increment="sampled")
+    recipe = replace(DEFAULT, batch=2, prelude=Prelude(), sampling=sampled)
+    tried, parts = Run(recipe, PLAIN), Run(recipe, PLAIN)
+    parts._parts = 2
+    forward = tried._distributed
+
+    def too_late(captures: Captures, steps: int) -> Tensor:
+        loss = forward(captures, steps)
+        if len(captures.target) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(tried, "_distributed", too_late)
+    for run in (tried, parts):
+        run.step(run.batch(clean_views(), 0))
+    assert tried.read().loss == parts.read().loss
+    assert same(tried.loss.state_dict(), parts.loss.state_dict())
+
+
 def test_a_single_image_that_is_too_large_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(DEFAULT, PLAIN)
 
@@ -237,7 +259,7 @@ def test_begins_from_weights_with_a_fresh_optimiser(tmp_path: Path) -> None:
     assert same(dict(run.loss.denoiser.named_parameters()), start)
     assert same(run.average, start)
     assert run.iteration == 0
-    assert not run.optimizer.state_dict()["state"]
+    assert not any(tensor.any() for tensor in moments(run).values())
     with pytest.raises(
         ValueError, match=r"a\.safetensors: weights of another network \(origin False there, True here\)"
     ):
@@ -290,8 +312,52 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (100, len(whole) // 2, len(whole) - 500, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint"):
+        with pytest.raises(ValueError, match=r"checkpoint\.pt: (not a checkpoint|damaged)"):
             run.restore(path)
+
+
+def test_a_checkpoint_with_one_wrong_bit_is_refused(tmp_path: Path) -> None:
+    path, run = tmp_path / "checkpoint.pt", trained(TINY, 2)
+    run.save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole) - 20, len(whole) // 50):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, its checksum is wrong: remove it"):
+            run.restore(path)
+    run.export(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(ValueError, match=r"begin from its weights by --initial \S*checkpoint\.safetensors in another"):
+        run.restore(path)
+    path.write_bytes(whole)
+    run.restore(path)
+
+
+def test_the_first_checkpoint_is_as_large_as_the_last(tmp_path: Path) -> None:
+    """It tells whether a disk has room, and how long the last will take."""
+    run = Run(TINY, PLAIN)
+    run.save(tmp_path / "first.pt")
+    trained(TINY, 2, run).save(tmp_path / "last.pt")
+    first, last = ((tmp_path / name).stat().st_size for name in ("first.pt", "last.pt"))
+    assert first == pytest.approx(last, rel=0.01)
+
+
+@pytest.mark.parametrize("where", ["weights", "average"])
+def test_weights_that_are_no_numbers_replace_no_checkpoint(where: str, tmp_path: Path) -> None:
+    path, run = tmp_path / "checkpoint.pt", trained(TINY, 2)
+    with pytest.raises(NonFiniteLoss, match="there is no checkpoint; begin anew"):
+        ruined(trained(TINY, 2), where).save(path)
+    run.save(path)
+    before = path.read_bytes()
+    with pytest.raises(NonFiniteLoss, match=r"no numbers at iteration 2; .*, of an earlier iteration, stays"):
+        ruined(run, where).save(path)
+    assert path.read_bytes() == before
+
+
+def ruined(run: Run, where: str) -> Run:
+    """A run with infinite weights."""
+    tensors = run.average if where == "average" else dict(run.loss.denoiser.named_parameters())
+    with torch.no_grad():
+        next(iter(tensors.values())).fill_(math.inf)
+    return run
 
 
 @pytest.mark.parametrize("change", [{"spent": None}, {"optimizer": None}, {"optimizer": {}}, {"model": {}}])

@@ -201,6 +201,32 @@ def test_a_loss_that_is_no_number_stops_and_keeps_checkpoint_and_batch(
     assert all(tensor.isfinite().all() for tensor in parameters(tmp_path / "weights.safetensors").values())
 
 
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_run_that_has_diverged_leaves_its_last_good_checkpoint(
+    first: int, images: CleanViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = UnrolledLoss.forward
+    run_at: list[int] = []
+
+    def diverged(self: UnrolledLoss, *arguments: Any) -> Tensor:
+        run_at.append(0)
+        return forward(self, *arguments) * (math.nan if len(run_at) > first else 1.0)
+
+    monkeypatch.setattr(UnrolledLoss, "forward", diverged)
+    there = r"checkpoint\.pt, of an earlier iteration, stays" if first else "there is no checkpoint"
+    with pytest.raises(NonFiniteLoss, match=rf"have diverged; .*{there}; begin anew .* lower --optimizer\.lr"):
+        go(RECIPE, images, tmp_path, checkpoint_minutes=0.0)
+    checkpoint = tmp_path / "checkpoint.pt"
+    if not first:
+        assert not checkpoint.exists()
+        return
+    before = checkpoint.read_bytes()
+    assert torch.load(checkpoint, weights_only=True)["iteration"] == first
+    with pytest.raises(NonFiniteLoss, match="have diverged"):
+        go(RECIPE, images, tmp_path, checkpoint_minutes=0.0)
+    assert checkpoint.read_bytes() == before
+
+
 def after(iterations: int, images: CleanViews, run: Run | None = None) -> Run:
     run = run or Run(RECIPE, PLAIN)
     for batch in run.batches(images, 0):
@@ -409,6 +435,8 @@ def test_two_processes_train_as_one_even_if_one_of_them_is_killed(
     assert not (tmp_path / "run" / "weights.safetensors").exists()
     resumed = launch(command(folder, tmp_path / "run"))
     assert resumed.returncode == 0, resumed.stderr
+    for said in ("20 iterations; Ctrl-C keeps", "going on from"):  # by one of them
+        assert resumed.stderr.count(said) == 1
     two = load_file(tmp_path / "run" / "weights.safetensors")
     assert distance(here(folder, (0, 1), monkeypatch).average, two) < 1e-5
     assert distance(here(folder, (0,), monkeypatch).average, two) > 1e-3  # twin: half the images

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from exposurediffusion.apps import commands, train
-from exposurediffusion.apps.console import Summary, UsageError, complain, reason
+from exposurediffusion.apps.console import INTERRUPTED, Summary, UsageError, complain, reason
 from exposurediffusion.apps.enhance import find_device
 from exposurediffusion.apps.evaluate import evaluate
 from exposurediffusion.apps.files import EnhanceOptions, Format, enhance_files, find_jobs
@@ -24,6 +24,7 @@ from exposurediffusion.apps.reproduce import reproduce
 from exposurediffusion.apps.simulate import simulate
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.white import multipliers
+from exposurediffusion.learn.ranges import OutOfRange
 from exposurediffusion.learn.weights import load
 from exposurediffusion.physics.profile import load_profile
 from exposurediffusion.process.sampling import Sampling
@@ -200,7 +201,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `expose`; the exit code: 0 all done, 1 some inputs failed (the others are done), 2 wrong usage."""
+    """Run `expose`; the exit code: 0 all done, 1 some inputs failed (others are done), 2 wrong usage, 130 Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
@@ -210,12 +211,12 @@ def main(arguments: list[str] | None = None) -> int:
         return tyro.extras.subcommand_cli_from_dict(
             commands, prog="expose", description="Dark raw photographs in, clean raw photographs out.", args=arguments
         )
-    except UsageError as error:
+    except (UsageError, OutOfRange) as error:
         complain(str(error))
         return 2
     except KeyboardInterrupt:
         complain("interrupted; what was finished is kept, nothing is half written")
-        return 1
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         if "--debug" in arguments:
             raise

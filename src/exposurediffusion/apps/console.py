@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from rich.table import Table as RichTable
 
 from exposurediffusion.learn.tables import Table, text
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -66,9 +69,15 @@ def complain(text: str) -> None:
     _messages.print(f"expose: {text}", markup=False)
 
 
+def is_main() -> bool:
+    """Whether this is the one of several processes of a run that talks; torchrun and accelerate number them so."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def note(text: str) -> None:
-    """A message for people, on stderr."""
-    _messages.print(text, markup=False)
+    """A message for people, on stderr; of several processes one says it."""
+    if is_main():
+        _messages.print(text, markup=False)
 
 
 def show(table: Table) -> None:

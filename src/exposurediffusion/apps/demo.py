@@ -15,7 +15,7 @@ from exposurediffusion.apps.console import Summary, progress
 from exposurediffusion.apps.enhance import best_device, plan, run_plan, tile_count
 from exposurediffusion.apps.planning import check_ratio
 from exposurediffusion.data.dng import write_dng
-from exposurediffusion.data.files import atomic
+from exposurediffusion.data.files import atomic, make_folder
 from exposurediffusion.data.images import srgb_to_linear
 from exposurediffusion.data.raw import read_raw
 from exposurediffusion.data.render import Rendering, render
@@ -41,7 +41,7 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
         summary: gets PSNR and SSIM (raw space, whole frame) of the capture and of the result.
     """
     check_ratio(ratio)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     camera, cfa = load_profile(CAMERA), CFA("RGGB")
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])
     photograph = srgb_to_linear(data.astronaut().astype(np.float32) / 255)  # NASA, public domain

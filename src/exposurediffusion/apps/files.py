@@ -11,6 +11,7 @@ from exposurediffusion.apps.console import Summary, UsageError, note, progress, 
 from exposurediffusion.apps.enhance import EnhancePlan, plan, run_plan, tile_count
 from exposurediffusion.apps.preparing import with_hot_sites_of
 from exposurediffusion.data.dng import write_dng
+from exposurediffusion.data.files import make_folder
 from exposurediffusion.data.images import write_map
 from exposurediffusion.data.raw import find_raws, read_raw
 from exposurediffusion.data.render import render
@@ -168,7 +169,7 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
     decided = plan(frame, model, **{**options.of_plan(), "exposure": exposure})
     for text in (describe(decided), *decided.frame.notes):
         note(f"{job.source.name}: {text}")
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.target.parent)
     with progress(label, tile_count(model, decided)) as bar:
         result = run_plan(model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
     maps = {name: job.map(name) for name in options.kept_maps}

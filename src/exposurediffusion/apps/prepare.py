@@ -13,6 +13,7 @@ from torch import Tensor
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, show
 from exposurediffusion.data.codec import encode
+from exposurediffusion.data.files import make_folder
 from exposurediffusion.data.images import find_images
 from exposurediffusion.data.manifests import NOT_STATED, stated
 from exposurediffusion.data.pictures import Entry, write_pictures
@@ -75,9 +76,9 @@ def prepare_pictures(
         raise UsageError(f"{output} exists already: use --overwrite to replace it")
     if not 1 <= downscale <= 16 or not 0.1 <= megapixels <= 100 or not 20 <= quality <= 80:
         raise UsageError("--downscale lies between 1 and 16, --megapixels between 0.1 and 100, --quality 20 and 80 dB")
-    files = _find(folders)
-    output.parent.mkdir(parents=True, exist_ok=True)
     summary = Summary(json)
+    files = _find(folders, summary)
+    make_folder(output.parent)
     prepared: list[_Prepared] = []
     with progress("Preparing", len(files)) as bar:
         for path, folder in files:
@@ -94,7 +95,7 @@ def prepare_pictures(
     return summary.finish()
 
 
-def _find(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
+def _find(folders: Sequence[Path], summary: Summary) -> list[tuple[Path, Path]]:
     """The pictures, each once, with the folder each was found in."""
     if not folders:
         raise UsageError("no input: give folders of pictures")
@@ -102,7 +103,7 @@ def _find(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: {'a file, give its folder' if folder.exists() else 'no such folder'}")
-        found = find_images(folder)
+        found = find_images(folder, lambda text: summary.fail(text))
         if not found:
             raise UsageError(f"{folder}: no pictures (.hdr, .tif, .png, .jpg, .webp)")
         for path in found:

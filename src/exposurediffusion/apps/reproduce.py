@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from exposurediffusion.apps.console import Summary, UsageError, note, progress, show
 from exposurediffusion.apps.enhance import find_device
+from exposurediffusion.data.files import make_folder
 from exposurediffusion.learn import comparisons
 from exposurediffusion.learn.budgets import Budget
 from exposurediffusion.learn.measuring import Correction, Protocol
@@ -150,7 +151,7 @@ def _darks(root: Path) -> Path | None:
 
 
 def _make(artefact: Artefact, lab: Laboratory, output: Path, eld: Path | None, scene: str | None) -> list[Table]:
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     if artefact == "table3":
         assert eld is not None  # was checked
         return comparisons.table3(lab, eld)

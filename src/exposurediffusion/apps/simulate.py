@@ -28,7 +28,7 @@ import exposurediffusion
 from exposurediffusion.apps.console import Summary, UsageError, note, progress
 from exposurediffusion.data.dng import write_dng
 from exposurediffusion.data.exif import DATETIME
-from exposurediffusion.data.files import atomic
+from exposurediffusion.data.files import atomic, make_folder
 from exposurediffusion.data.images import find_images
 from exposurediffusion.data.plans import (
     ELD_ISOS,
@@ -113,7 +113,7 @@ def simulate(
         )
     if not images.is_dir():
         raise UsageError(f"{images}: no such folder")
-    if not (pictures := find_images(images)):
+    if not (pictures := find_images(images, note)):
         raise UsageError(f"{images}: no pictures (.hdr, .tif, .png, .jpg, .webp)")
     try:
         profile = load_profile(camera)
@@ -166,7 +166,7 @@ def _make(setup: Setup, planned: list[Scene], workers: int, overwrite: bool, sum
     _check_space(setup, sum(len(scene.shots) for scenes in jobs.values() for scene in scenes))
     for name, facts in listed.items():
         facts["files"] = known.get(name, {}).get("files", {}) | facts["files"]
-    setup.output.mkdir(parents=True, exist_ok=True)
+    make_folder(setup.output)
     _write_manifest(setup.output, known | listed)
     failed: dict[str, str] = {}
     with progress("simulating", sum(map(len, jobs.values()))) as bar:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from exposurediffusion.apps.console import UsageError, note, progress
+from exposurediffusion.apps.console import INTERRUPTED, UsageError, complain, is_main, note, progress
+from exposurediffusion.data.files import make_folder
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.journal import read_log
 from exposurediffusion.learn.presets import PRESETS, Preset, find_preset
@@ -107,6 +108,9 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             raise UsageError(f"{data}: no such folder or file")
         if minutes is not None and not 0 < minutes < inf:
             raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
+        make_folder(output)
+        if not is_main():
+            warnings.simplefilter("ignore")  # the main process says the same
         source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
         patches, unseen = source.open(recipe, note)
         job = _Job(found, preset, recipe, output, execution, initial, minutes)
@@ -141,12 +145,10 @@ class _Job:
 def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> int:
     from exposurediffusion.learn import run, trainer  # bring in accelerate, which no other command wants
 
-    main = os.environ.get("RANK", "0") == "0"  # torchrun and accelerate number their processes so; one of them talks
-    report = note if main else lambda text: None
     length = f"{job.recipe.iterations:,} iterations" if job.minutes is None else f"{job.minutes:g} minutes"
-    report(f"{job.name}: {job.preset.about}; {length}; Ctrl-C keeps a checkpoint in {job.output}")
+    note(f"{job.name}: {job.preset.about}; {length}; Ctrl-C keeps a checkpoint in {job.output}")
     try:
-        with progress(job.name, PARTS, shown=main) as bar:
+        with progress(job.name, PARTS, shown=is_main()) as bar:
             weights = trainer.train(
                 job.recipe,
                 patches,
@@ -156,13 +158,16 @@ def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> in
                 provenance=provenance,
                 initial=job.initial,
                 minutes=job.minutes,
-                report=report,
-                tick=_Teller(bar, report),
+                report=note,
+                tick=_Teller(bar, note),
             )
-    except (trainer.Interrupted, run.NonFiniteLoss, run.WorkerLost) as error:
+    except trainer.Interrupted as error:
         note(str(error))
+        return INTERRUPTED
+    except (run.NonFiniteLoss, run.WorkerLost) as error:
+        complain(str(error))
         return 1
-    if main:
+    if is_main():
         _summarise(job.preset, job.output)
         print(weights)
     return 0

@@ -38,6 +38,25 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
         raise OSError(error.errno, f"cannot write {target}: {reason}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder to write to, unless it is there.
+
+    Raises:
+        ValueError: it cannot be made, or written to; with what to do.
+    """
+    remedy = "choose another place for the output (-o)"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        file = next(
+            (above for above in (path, *path.parents) if os.path.lexists(above) and not os.path.isdir(above)), None
+        )
+        reason = f"{file} is no folder" if file else error.strerror
+        raise ValueError(f"{path}: cannot be made, {reason}; {remedy}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(f"{path}: nothing can be written into this folder; {remedy}, or allow it")
+
+
 def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """A safetensors file. `save` alone writes the metadata in another order each time, so that files would differ."""
     content = save(tensors, metadata=metadata)

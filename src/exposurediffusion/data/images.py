@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def write_map(path: Path, values: np.ndarray) -> None:
         tifffile.imwrite(stream, values, **options)  # pyright: ignore[reportArgumentType] - any seekable file will do
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The pictures in a folder and below, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and p.is_file())
+def find_images(folder: Path, problem: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """The pictures in a folder and below, sorted.
+
+    Args:
+        folder: links to folders in it are not followed.
+        problem: is told of what cannot be looked at: folders that cannot be read, links that lead nowhere.
+    """
+
+    def closed(error: OSError) -> None:
+        problem(f"{error.filename}: this folder cannot be read ({error.strerror}); left out")
+
+    found = []
+    for place, _, names in os.walk(folder, onerror=closed):
+        for path in (Path(place, name) for name in names):
+            if path.suffix.lower() not in IMAGE_EXTENSIONS:
+                continue
+            if os.path.isfile(path):
+                found.append(path)
+            elif path.is_symlink():
+                problem(f"{path}: a link that leads nowhere, to {os.readlink(path)}; left out")
+    return sorted(found)

@@ -143,7 +143,7 @@ def open_dataset(
 
 def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Problems) -> list[Panorama | Photograph]:
     """The pictures of a folder that can be read."""
-    found = find_images(root)
+    found = find_images(root, lambda text: problems.add([text]))
     files = [p for p in found if not any(fnmatch(p.relative_to(root).as_posix(), pattern) for pattern in exclude)]
     if not files:
         raise ValueError(f"{root}: no pictures (.hdr, .tif, .png, .jpg) to train on")

@@ -2,7 +2,7 @@
 
 It is a safetensors file. Each picture is one uint8 tensor, named by its number: the three codestreams of `data.codec`,
 one after the other, of light times the picture's own exposure. The metadata say the version and, as JSON, what is
-known of each picture (`Entry`). Nothing here needs a raw decoder or the command line.
+known of each picture (`Entry`), with a checksum of that. Nothing here needs a raw decoder or the command line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -105,8 +105,9 @@ def write_pictures(path: str | os.PathLike[str], pictures: Sequence[tuple[Entry,
         sizes = tuple(len(stream) for stream in streams)
         facts.append(asdict(replace(entry, sizes=sizes, crc32=zlib.crc32(joined))))
         tensors[str(number)] = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
+    known = json.dumps(facts)
     with atomic(path) as stream:
-        stream.write(safetensors_bytes(tensors, {"format": FORMAT, "pictures": json.dumps(facts)}))
+        stream.write(safetensors_bytes(tensors, {"format": FORMAT, "pictures": known, "crc32": _crc32(known)}))
 
 
 def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = (), split: Split = "all") -> Pictures:
@@ -127,9 +128,7 @@ def read_pictures(path: str | os.PathLike[str], exclude: Sequence[str] = (), spl
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise ValueError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
-        known = [_entry(facts) for facts in json.loads(metadata["pictures"])]
-        if not known:
-            raise ValueError("it holds no pictures")
+        known = _entries(metadata.get("pictures", ""), metadata.get("crc32"))
     left = [(e.name, n) for n, e in enumerate(known) if not any(fnmatch(e.name, pattern) for pattern in exclude)]
     if not left:
         raise ValueError(f"{path}: none of its {len(known)} pictures is left; leave out fewer of them")
@@ -143,7 +142,7 @@ def _usable(path: Path) -> Iterator[None]:
     """Say of which file an error is."""
     try:
         yield
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise ValueError(
             f"{path}: not usable as prepared pictures ({error}); make it anew by expose prepare"
         ) from error
@@ -158,15 +157,57 @@ def in_memory(sources: Sequence[Panorama | Photograph]) -> Pictures:
     return Pictures(pixels, (rows * columns).cumsum(0) - rows * columns, rows, columns, panorama, names)
 
 
-def _entry(facts: dict[str, Any]) -> Entry:
-    entry = Entry(**{**facts, "sizes": tuple(facts["sizes"])})
-    if min(entry.rows, entry.columns) < 1 or entry.rows * entry.columns > _MOST or not entry.exposure > 0:
-        raise ValueError(f"{entry.name}: impossible size or exposure")
-    return entry
+def _crc32(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _entries(text: str, checksum: str | None) -> list[Entry]:
+    """What a file says of its pictures; files of before there were checksums have none.
+
+    Raises:
+        ValueError: it is damaged, or no such list; the picture and the field are named.
+    """
+    if checksum not in (None, _crc32(text)):
+        raise ValueError("damaged, the checksum of its header is wrong")
+    found = json.loads(text)
+    if not isinstance(found, list) or not found:
+        raise ValueError("it holds no list of pictures")
+    return [_entry(number, facts) for number, facts in enumerate(found)]
+
+
+def _entry(number: int, facts: Any) -> Entry:
+    """One picture."""
+    if not isinstance(facts, dict):
+        raise ValueError(f"picture {number}: {facts!r:.40} instead of its fields")
+    if wrong := facts.keys() ^ Entry.__dataclass_fields__.keys():
+        raise ValueError(f"picture {number}: the fields {', '.join(map(repr, sorted(wrong)))} are missing or unknown")
+    for field, value in facts.items():
+        if not _SOUND[field](value):
+            raise ValueError(f"picture {number}: {field} is {value!r:.40}")
+    if facts["rows"] * facts["columns"] > _MOST:
+        raise ValueError(f"picture {number}: rows and columns are {facts['rows']} and {facts['columns']}")
+    return Entry(**{**facts, "sizes": tuple(facts["sizes"])})
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # True is an int, too
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "licence", "sha256"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("rows", "columns"), lambda value: _is_whole(value, 1, _MOST)),
+    "panorama": lambda value: isinstance(value, bool),
+    "exposure": lambda value: type(value) in (int, float) and 1e-9 <= value <= 1e9,
+    "sizes": lambda value: isinstance(value, list) and len(value) == 3 and all(_is_whole(n, 1, 1 << 40) for n in value),
+    "crc32": lambda value: _is_whole(value, 0, 0xFFFFFFFF),
+}
+"""What the fields of an `Entry` may be."""
 
 
 def _streams(entry: Entry, data: Tensor) -> list[bytes]:
     joined = data.numpy().tobytes()
+    if len(joined) != sum(entry.sizes):
+        raise ValueError(f"{entry.name}: sizes are of {sum(entry.sizes)} bytes, there are {len(joined)}")
     if zlib.crc32(joined) != entry.crc32:
         raise ValueError(f"{entry.name}: damaged")
     return [joined[begin:end] for begin, end in pairwise(np.cumsum((0, *entry.sizes)))]

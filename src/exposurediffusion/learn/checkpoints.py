@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from exposurediffusion.data.files import atomic
 from exposurediffusion.learn.recipe import Recipe
+
+_MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -25,6 +28,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, content)
     with atomic(path) as stream:
         stream.write(content.getbuffer())
+        stream.write(_MARK + b"%08x" % zlib.crc32(content.getbuffer()))
 
 
 def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -> dict[str, Any]:
@@ -39,12 +43,18 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
     Raises:
         ValueError: it is damaged, or of another recipe, number of processes, or measure of its length.
     """
-    content = io.BytesIO(path.read_bytes())  # of a file cut short PyTorch would say "invalid argument"
     try:
-        state = torch.load(content, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); choose another output folder") from error
+    whole, mark, digits = content.rpartition(_MARK)
+    if mark and digits != b"%08x" % zlib.crc32(whole):
+        raise ValueError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
         known, before = json.loads(state["recipe"]), state["processes"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or damaged: remove it to begin anew") from error
+        raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
     changed = differences(known, json.loads(json.dumps(recipe.to_dict())))
     if changed:
         raise ValueError(
@@ -59,6 +69,19 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         length = "iterations" if by_time else "minutes"
         raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
     return state
+
+
+def kept(path: Path) -> str:
+    """What there is of a run whose present weights are not worth keeping, and what to do."""
+    there = f"{path}, of an earlier iteration, stays" if path.exists() else "there is no checkpoint"
+    return f"{there}; begin anew in another folder with a lower --optimizer.lr, or a --optimizer.clip-norm of 1"
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a checkpoint that is no good."""
+    weights = path.with_suffix(".safetensors")
+    begin = f"begin from its weights by --initial {weights} in another folder, or " if weights.is_file() else ""
+    return f"{begin}remove it to begin anew"
 
 
 def differences(first: Any, second: Any, name: str = "") -> list[str]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from exposurediffusion.learn.ranges import check
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -42,6 +44,9 @@ class Execution:
     validate_every: int = 1000
     validation_patch: int = 128
     tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        check(self, workers=(0, 1000), checkpoint_minutes=(0, 1e6), validation_patch=(1, 1e5))
 
     def bf16_on(self, device: torch.device) -> bool:
         """Whether the network computes in bfloat16."""

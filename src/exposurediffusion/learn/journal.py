@@ -35,10 +35,9 @@ class Journal:
     def _forget_after(self, iteration: int) -> None:
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]  # a torn last line goes
-        kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+        kept = [entry for entry in _entries(self.path) if entry["iteration"] <= iteration]
         with atomic(self.path) as stream:
-            stream.write("".join(line + "\n" for line in kept).encode())
+            stream.write("".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
     def write(self, kind: str, iteration: int, **values: float) -> None:
         """A line of the log: `kind` is "training" or "validation"."""
@@ -83,5 +82,14 @@ def _summary_writer(folder: Path, iteration: int) -> Any:
 
 def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
     """The log's entries of a kind, in order."""
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [entry for line in lines if (entry := json.loads(line))["kind"] == kind]
+    return [entry for entry in _entries(folder / "log.jsonl") if entry["kind"] == kind]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without those that are torn or damaged: a log is for people, no run depends on it."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
+            entry = json.loads(line)
+            found.append({**entry, "kind": str(entry["kind"]), "iteration": int(entry["iteration"])})
+    return found

@@ -7,6 +7,7 @@ from math import cos, pi
 from typing import Any, Literal
 
 from exposurediffusion.baselines.ddim import DiffusionConfig
+from exposurediffusion.learn.ranges import check
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.process.sampling import Sampling
 
@@ -43,11 +44,18 @@ class CaptureRecipe:
     uncertainty: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self.ratio
-        if not 1 <= low <= high:
-            raise ValueError(f"capture.ratio is a range of numbers >= 1, got {low:g} to {high:g}")
-        if self.augment < 1:
-            raise ValueError(f"capture.augment is a factor >= 1, got {self.augment:g}")
+        ranges = {
+            "gain_range": (1e-6, 1e6),
+            "iso": (1, 1e8),
+            "ratio": (1, 1e6),
+            "level": (1e-6, 1),
+            "augment": (1, 1e3),
+        }
+        check(self, "capture", **ranges, uncertainty=(0, 10))
+        for name in ("gain_range", "ratio", "level"):
+            low, high = getattr(self, name) or (0, 0)
+            if low > high:
+                raise ValueError(f"capture.{name} is a range from a number to a larger one, got {low:g} to {high:g}")
         if self.augment > 1 and self.supervision == "noise2noise":
             raise ValueError("capture.augment needs a clean image to tell what light is added: not with noise2noise")
 
@@ -76,6 +84,9 @@ class ObjectiveRecipe:
     learned_weights: bool = False
     corrected: bool = False
 
+    def __post_init__(self) -> None:
+        check(self, "objective", steps=(0, 100), balance=(1e-9, 1e6))
+
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
@@ -99,6 +110,9 @@ class OptimizerRecipe:
     clip_norm: float = 0.0
     ema: float = 0.0
 
+    def __post_init__(self) -> None:
+        check(self, "optimizer", lr=(0, 1), final=(0, 1), betas=(0, 0.999999), ema=(0, 1))
+
     def rate(self, done: float) -> float:
         """The learning rate after a share `done` of the iterations, without the warm-up."""
         if self.law == "cosine":
@@ -121,7 +135,8 @@ class Prelude:
     lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
+        check(self, "prelude", share=(0, 1), lr=(0, 1))
+        if self.share == 1:
             raise ValueError(f"prelude.share is a part of the run, 0 or more and below 1, got {self.share:g}")
 
 
@@ -153,10 +168,11 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if min(self.iterations, self.batch, self.patch) < 1:
-            raise ValueError("iterations, batch and patch are at least 1")
-        if self.objective.steps < 0:
-            raise ValueError(f"objective.steps is a number of simulated exposures, got {self.objective.steps}")
+        check(self, iterations=(1, 1e12), batch=(1, 1e6), patch=(1, 1e5), seed=(0, 2**63))
+        check(self.denoiser, "denoiser", planes=(1, 1e3), white=(1e-3, 1e6))
+        check(self.sampling, "sampling", clamp=(-1e6, 1e6))
+        if self.diffusion is not None:
+            check(self.diffusion, "diffusion")
         if self.objective.averages and self.patch < 16:
             raise ValueError(f"objective.averages are of up to 16x16 pixels: patch is at least 16, got {self.patch}")
 

@@ -21,7 +21,7 @@ from exposurediffusion.baselines.ddim import ConditionalDiffusion
 from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches, batches
 from exposurediffusion.learn.captures import CaptureMaker, Captures
-from exposurediffusion.learn.checkpoints import differences, read_checkpoint, write_checkpoint
+from exposurediffusion.learn.checkpoints import differences, kept, read_checkpoint, write_checkpoint
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.loss import loss_of
 from exposurediffusion.learn.recipe import Recipe
@@ -30,7 +30,7 @@ from exposurediffusion.models.denoiser import ExposureDenoiser
 
 
 class NonFiniteLoss(Exception):
-    """A loss or its gradient was not a number: it did not touch the weights, and the batch is saved."""
+    """A loss or its gradient, or a weight, was not a number; the checkpoint on disk is of sound weights."""
 
 
 class WorkerLost(Exception):
@@ -85,6 +85,7 @@ class Run:
         self.loss = loss_of(recipe, execution.bf16_on(self.device)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: p.detach().clone() for name, p in self.loss.denoiser.named_parameters()}
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=1.0, betas=recipe.optimizer.betas, fused=True)
+        self._make_moments()
         if execution.compile:
             self.loss.denoiser.backbone.compile(dynamic=False)
         self.capture = CaptureMaker(recipe.capture, recipe.seed, recipe.denoiser.white)
@@ -98,6 +99,14 @@ class Run:
         # Of (1, c, 1, 1) parameters, whose layout is ambiguous once the memory is channels last; it costs nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._distributed = self.accelerator.prepare_model(self.loss)
+
+    def _make_moments(self) -> None:
+        """Have the optimiser make its moments, zeros, so that the first checkpoint is as large as the last."""
+        for parameter in self.loss.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.found_inf = torch.ones((), device=self.device)  # type: ignore[attr-defined]  # leaves out the step
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     @property
     def is_main(self) -> bool:
@@ -173,8 +182,10 @@ class Run:
 
     def _gradients(self, captures: Captures) -> Float[Tensor, ""]:
         """Compute the gradients of the batch; its loss. A batch that is too large for a GPU is taken in parts."""
+        draws = captures.generator.get_state()
         while True:
             self.optimizer.zero_grad(set_to_none=True)
+            captures.generator.set_state(draws)  # a try that failed has drawn already
             try:
                 losses = []
                 for part in captures.parts(self._parts):
@@ -188,6 +199,19 @@ class Run:
             self._parts *= 2
             torch.cuda.empty_cache()
             self._report(f"not enough memory on the GPU: batches are now computed in {self._parts} parts")
+
+    @torch.no_grad()
+    def is_sound(self, batch: Batch) -> bool:
+        """Whether the weights are numbers, and give a loss that is one; the same in all processes."""
+        captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
+        with self._peers():
+            loss = self.loss(captures, self.recipe.steps_at(self.done))
+            return self._finite() and bool(self._sum(1 - loss.isfinite().float()) == 0)
+
+    @torch.no_grad()
+    def _finite(self) -> bool:
+        """Whether all weights and their averages are numbers; they are the same in all processes."""
+        return all(bool(tensor.isfinite().all()) for tensor in (*self.loss.parameters(), *self.average.values()))
 
     def read(self, stop: bool = False) -> Reading:
         """What the iterations since the last reading gave; waits for the device.
@@ -314,7 +338,14 @@ class Run:
         self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all; the main process alone does."""
+        """Write a checkpoint, whole or not at all; the main process alone does.
+
+        Raises:
+            OSError: it cannot be written.
+            NonFiniteLoss: there are weights that are no numbers.
+        """
+        if not self._finite():
+            raise NonFiniteLoss(f"weights are no numbers at iteration {self.iteration}; {kept(path)}")
         if self.is_main:
             write_checkpoint(path, self.state())
 

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors.torch import save
 
 from exposurediffusion.data.files import atomic
 from exposurediffusion.data.views import CleanViews
 from exposurediffusion.learn.batches import Batch, Patches
+from exposurediffusion.learn.checkpoints import kept
 from exposurediffusion.learn.execution import Execution
 from exposurediffusion.learn.journal import Journal
 from exposurediffusion.learn.recipe import Recipe
@@ -62,7 +63,7 @@ def train(
     Raises:
         ValueError: data and recipe do not go together, or the checkpoint is of another recipe.
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
-        NonFiniteLoss: with a checkpoint, whose weights are whole, and the batch in nonfinite.safetensors.
+        NonFiniteLoss: the batch is in nonfinite-0.safetensors, and the checkpoint is never of ruined weights.
         WorkerLost: another process of a distributed run has ended.
     """
     if patches.planes != recipe.planes:
@@ -100,12 +101,7 @@ def train(
                 continue
             reading = run.read(bool(stop))
             if reading.ruined is not None:
-                kept = _keep(run.batch(patches, reading.ruined), reading.ruined, output, run)
-                run.save(checkpoint)
-                raise NonFiniteLoss(
-                    f"a loss or gradient was no number at iteration {reading.ruined}; the batch is kept in {kept}; "
-                    "the same command goes on without it; if that fails too, lower --optimizer.lr in another folder"
-                )
+                _leave_out(run, patches, reading.ruined, checkpoint)
             progress.add(reading.loss, run.iteration, run.images)
             tick(run, reading.loss)
             last = run.done >= 1
@@ -119,8 +115,8 @@ def train(
                 try:
                     _write(run, output, provenance)
                 except OSError as error:  # a full disk may have room again the next time
-                    kept = "the last one is whole" if checkpoint.exists() else "there is none yet"
-                    report(f"{checkpoint}: not written ({error.strerror or error}); {kept}, going on")
+                    there = "the last one is whole" if checkpoint.exists() else "there is none yet"
+                    report(f"{checkpoint}: not written ({error.strerror or error}); {there}, going on")
                 progress.saved()
             if last or due:
                 _validate(run, judge, journal)
@@ -180,6 +176,18 @@ def _validate(run: Run, judge: Validation | None, journal: Journal | None) -> No
     journal.write("validation", run.iteration, **figures)
     for name, pixels in pictures.items():
         journal.picture(name, run.iteration, pixels)
+
+
+def _leave_out(run: Run, patches: Patches | CleanViews, iteration: int, checkpoint: Path) -> NoReturn:
+    """End a run at a batch that gave no numbers: so that it goes on after it, unless the weights are to blame."""
+    batch = _keep(run.batch(patches, iteration), iteration, checkpoint.parent, run)
+    text = f"a loss or gradient was no number at iteration {iteration}; the batch is kept in {batch}"
+    if not run.is_sound(run.batch(patches, run.iteration)):
+        raise NonFiniteLoss(f"{text}; nor is that of the next batch, the weights have diverged; {kept(checkpoint)}")
+    run.save(checkpoint)
+    raise NonFiniteLoss(
+        f"{text}; the same command goes on without it; if that fails too, lower --optimizer.lr in another folder"
+    )
 
 
 def _keep(batch: Batch, iteration: int, folder: Path, run: Run) -> Path:
