@@ -27,10 +27,10 @@ from common import machine
 from PIL import Image
 from tifffile import DATATYPE, TiffFile, TiffTag
 
-from exposurediffusion.apps.cli import main as expose
-from exposurediffusion.data.raw import read_raw
+from exposurediffusion.cli.main import main as expose
 from exposurediffusion.physics.mosaic import mosaic_from_rgb
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.raw.read import read_raw
 
 PLAIN = "c00_plain"
 GAIN, READ = 2.0, 6.0  # of the recording, DN per electron and DN

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from exposurediffusion.data.views import CleanViews
-    from exposurediffusion.learn.run import Run
+    from exposurediffusion.pictures.views import CleanViews
+    from exposurediffusion.training.run import Run
 
 
 def machine(device: str = "cpu") -> dict[str, str]:

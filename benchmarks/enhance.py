@@ -24,10 +24,10 @@ import numpy as np
 import torch
 import tyro
 
-from exposurediffusion.data.dng import write_dng
-from exposurediffusion.learn.weights import load
+from exposurediffusion.files.dng import write_dng
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.weights.file import load
 
 SIZES = {12: (2848, 4256), 61: (6336, 9504)}  # rows and columns of sites
 RATIO = 100.0

@@ -21,15 +21,15 @@ import torch
 import tyro
 from heldout import LEVEL, scenes
 
-from exposurediffusion.apps.enhance import plan, run_plan
-from exposurediffusion.data.simulation import colours_of, simulate_long, simulate_short
-from exposurediffusion.data.synthesis import record
-from exposurediffusion.learn.evaluation import illuminance_correction, psnr
-from exposurediffusion.learn.weights import TrainedDenoiser, load
-from exposurediffusion.physics.estimation import estimate_noise, noise_of
+from exposurediffusion.analysis.estimation import estimate_noise, noise_of
+from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
+from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.profile import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.simulation.capture import colours_of, simulate_long, simulate_short
+from exposurediffusion.simulation.light import record
+from exposurediffusion.weights.file import TrainedDenoiser, load
 
 SETTINGS = ((1, 100), (30, 400), (100, 800), (250, 1600), (300, 6400))  # ratio, ISO
 Case = tuple[int, int, RawFrame, RawFrame, NoiseParameters]

@@ -29,18 +29,17 @@ from common import machine, rate_of, training_rates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from exposurediffusion.data.pictures import read_pictures
-from exposurediffusion.data.views import CleanViews
-from exposurediffusion.learn.execution import Execution
-from exposurediffusion.learn.presets import PRESETS
-from exposurediffusion.learn.recipe import Recipe
-from exposurediffusion.learn.run import NonFiniteLoss, Run
-from exposurediffusion.learn.trainer import train
-from exposurediffusion.learn.validation import Validation
-from exposurediffusion.learn.weights import load, save_weights
 from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.pictures.prepared import read_pictures
+from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.training.presets import PRESETS
+from exposurediffusion.training.recipe import Execution, Recipe
+from exposurediffusion.training.run import NonFiniteLoss, Run
+from exposurediffusion.training.trainer import train
+from exposurediffusion.training.validation import Validation
+from exposurediffusion.weights.file import load, save_weights
 
 BEGUN = time.monotonic()
 LEVEL = (0.03, 0.16)  # mean green of the scenes to judge by

@@ -3,7 +3,7 @@
     python benchmarks/heldout.py --images FOLDER [--weights NAME] [--steps 0 1 2] [--bm3d] [--pictures DIR]
 
 Each scene is recorded by a Sony A7S II and a Nikon D850 at x100 (ISO 800), x250 (ISO 1600) and x300 (ISO 3200) with the
-full ELD noise and a calibrated colour bias (`data/simulation.py`). Printed: PSNR and SSIM in raw space, whole frame,
+full ELD noise and a calibrated colour bias (`simulation/capture.py`). Printed: PSNR and SSIM in raw space, whole frame,
 correction `final` (one scalar at the end); the mean gain over the capture, and the worst scene.
 """
 
@@ -22,16 +22,16 @@ import torch
 import tyro
 from torch import Tensor
 
-from exposurediffusion.apps.enhance import plan, run_plan
-from exposurediffusion.baselines.classical import denoise_bm3d
-from exposurediffusion.data.render import render
-from exposurediffusion.data.simulation import simulate_long, simulate_short
-from exposurediffusion.data.synthesis import Panorama, load_clean, record
-from exposurediffusion.learn.evaluation import illuminance_correction, psnr, ssim
-from exposurediffusion.learn.weights import TrainedDenoiser, load
+from exposurediffusion.baselines.bm3d import denoise_bm3d
+from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
+from exposurediffusion.files.render import render
+from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.profile import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.simulation.capture import simulate_long, simulate_short
+from exposurediffusion.simulation.light import Panorama, load_clean, record
+from exposurediffusion.weights.file import TrainedDenoiser, load
 
 SETTINGS = ((100, 800), (250, 1600), (300, 3200))  # ratio, ISO
 CAMERAS = ("SonyA7S2", "NikonD850")

@@ -26,14 +26,14 @@ import torch
 import tyro
 from torch import Tensor
 
-from exposurediffusion.learn.batches import Batch
-from exposurediffusion.learn.captures import CaptureMaker
-from exposurediffusion.learn.loss import loss_of
-from exposurediffusion.learn.presets import find_preset
 from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
-from exposurediffusion.physics import random
+from exposurediffusion.physics import poisson, random
 from exposurediffusion.physics.noise import ELDNoise, simulate_capture
+from exposurediffusion.training.batches import Batch
+from exposurediffusion.training.captures import CaptureMaker
+from exposurediffusion.training.loss import loss_of
+from exposurediffusion.training.presets import find_preset
 
 NAFNET1 = DenoiserConfig("nafnet", {"width": 16, "middle": 1}, photons=False, adaptive_residual=False)
 METHOD = "step, method"
@@ -51,7 +51,7 @@ def make_noise(clean: Tensor, seed: int) -> Tensor:
 
 def make_noise_by_torch(clean: Tensor, seed: int) -> Tensor:
     """The same with torch's Poisson counts."""
-    with patch.object(random, "_count", random._count_by_torch):
+    with patch.object(random, "_count", poisson._count_by_torch):
         return make_noise(clean, seed)
 
 

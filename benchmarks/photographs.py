@@ -20,8 +20,8 @@ from jaxtyping import Float
 from subjects import CAMERA, Pipeline, Shot
 from torch import Tensor
 
-from exposurediffusion.data.render import render
-from exposurediffusion.learn.evaluation import illuminance_correction, psnr, ssim
+from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
+from exposurediffusion.files.render import render
 
 BRIGHTER = 1.5  # EV of the one rendering of captures, estimates and references
 RATIO = 100  # of the near-white and low-frequency figures

@@ -39,7 +39,7 @@ from subjects import (
     recorded_in_phase,
 )
 
-from exposurediffusion.learn.weights import load
+from exposurediffusion.weights.file import load
 
 Defect = Literal[
     "mesh", "streaks", "blotches", "lost-colour", "phase", "near-white", "low-frequency", "cast", "looks", "held-out"

@@ -10,13 +10,14 @@ from defects import PatchPlane
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.apps.enhance import plan, run_plan
-from exposurediffusion.data.simulation import BLACK, WHITE, simulate_short
-from exposurediffusion.data.synthesis import camera_from_rgb, record
-from exposurediffusion.learn.weights import TrainedDenoiser
+from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.files.develop import camera_from_rgb
+from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack, unpack
-from exposurediffusion.physics.profile import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
+from exposurediffusion.simulation.capture import BLACK, WHITE, simulate_short
+from exposurediffusion.simulation.light import record
+from exposurediffusion.weights.file import TrainedDenoiser
 
 CAMERA = "SonyA7S2"
 RGGB = CFA("RGGB")

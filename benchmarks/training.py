@@ -22,15 +22,14 @@ import tyro
 from common import machine, training_rates
 from skimage import data
 
-from exposurediffusion.data.images import srgb_to_linear
-from exposurediffusion.data.pictures import in_memory, read_pictures
-from exposurediffusion.data.synthesis import Photograph
-from exposurediffusion.data.views import CleanViews
-from exposurediffusion.learn.execution import Execution
-from exposurediffusion.learn.presets import find_preset
-from exposurediffusion.learn.recipe import Recipe
-from exposurediffusion.learn.run import Run
+from exposurediffusion.files.develop import srgb_to_linear
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.pictures.prepared import in_memory, read_pictures
+from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.simulation.light import Photograph
+from exposurediffusion.training.presets import find_preset
+from exposurediffusion.training.recipe import Execution, Recipe
+from exposurediffusion.training.run import Run
 
 Network = Literal["default", "fine", "embedded", "nafnet1", "nafnet2", "unet"]
 

@@ -3,14 +3,14 @@
     python benchmarks/uncertainty.py --images FOLDER [--weights NAME|FILE] [--samples 8] [--steps 1 2] [--output DIR]
 
 Views cut from the pictures are recorded by calibrated cameras at x100 (ISO 800), x250 (ISO 1600) and x300 (ISO 3200)
-with the full noise (`learn/scenes.py`); the network is told the true noise. The error is that of the mean of the
+with the full noise (`captures.py`); the network is told the true noise. The error is that of the mean of the
 samples against the noise-free long exposure, uncorrected. Written: uncertainty.json and uncertainty.png.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from common import machine
-from torch import Tensor
-
-from exposurediffusion.apps.uncertainty import plot_calibration
-from exposurediffusion.data.simulation import SID_SETTINGS
-from exposurediffusion.learn.evaluation import illuminance_correction, psnr
-from exposurediffusion.learn.scenes import SimulatedCapture, simulated_captures
-from exposurediffusion.learn.uncertainty import (
+from calibration import (
     Calibration,
     attainable,
     blocks,
@@ -33,8 +26,15 @@ from exposurediffusion.learn.uncertainty import (
     rank_correlation,
     sampled_estimate,
 )
-from exposurediffusion.learn.weights import TrainedDenoiser, load
+from captures import SimulatedCapture, simulated_captures
+from common import machine
+from torch import Tensor
+
+from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.models.denoiser import noise_map
+from exposurediffusion.reproduction.style import GREY, canvas, legend_below, look
+from exposurediffusion.simulation.capture import SID_SETTINGS
+from exposurediffusion.weights.file import TrainedDenoiser, load
 
 THIN = 4  # every so-manieth pixel along both axes: neighbours tell the same
 
@@ -163,3 +163,25 @@ def summary(steps: int, setting: str, chosen: list[Maps]) -> tuple[dict[str, Any
 
 if __name__ == "__main__":
     tyro.cli(main)
+
+
+def plot_calibration(path: Path, calibrations: Mapping[str, Calibration]) -> None:
+    """Root mean square error against spread, a curve for each calibration; on the diagonal a spread is the error.
+
+    Args:
+        path: of the PNG file.
+        calibrations: by name.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    with canvas(path, 1, (6, 5)) as (panel,):
+        for index, (name, found) in enumerate(calibrations.items()):
+            seen = found.spread > 0  # pixels that all samples clip have no place on a logarithmic axis
+            label = f"{name}: error = {found.factor:.2g} x spread"
+            panel.plot(found.spread[seen], found.error[seen], label=label, **look(index))
+        ends = [min(c.spread[c.spread > 0].min() for c in calibrations.values())]
+        ends.append(max(c.error.max() for c in calibrations.values()))
+        panel.plot(ends, ends, color=GREY, linestyle="--", label="error = spread")
+        panel.set(xscale="log", yscale="log", xlabel="spread of the samples, 1 = white", ylabel="rms error, 1 = white")
+        legend_below([panel], 2)

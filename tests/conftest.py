@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,3 +58,30 @@ def simsid(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, scenes in (("test", 2), ("train", 2), ("validation", 1)):
         simulated.simulate(photographs, root, "--split", split, "--scenes", scenes, "--darks", 2)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Any:
+    """Untrained, but of the embedded model's kind."""
+    from tests import frames
+
+    return frames.tiny_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a file."""
+    from exposurediffusion.weights.file import save_weights
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, tiny_model, tiny_model.card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dark_dng(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dark simulated capture as a raw file."""
+    from exposurediffusion.files.dng import write_dng
+    from tests import frames
+
+    return write_dng(tmp_path_factory.mktemp("raw") / "dark.dng", frames.capture())

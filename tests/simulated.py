@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from exposurediffusion.apps.cli import main
-from exposurediffusion.baselines.ddim import ConditionalDiffusion, DiffusionConfig
-from exposurediffusion.data.datasets import Sample
-from exposurediffusion.learn.weights import ModelCard, TrainedDenoiser, TrainedDiffusion, save_weights
+from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
+from exposurediffusion.cli.main import main
+from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.noise import simulate_capture
-from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import Metadata
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, TrainedDiffusion, save_weights
 
 SMALL = DenoiserConfig("unet", {"width": 4, "depth": 1})
 STEADY = Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(0.0, 1.0))

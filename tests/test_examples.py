@@ -1,8 +1,8 @@
 import importlib.util
 from pathlib import Path
 
-from exposurediffusion.data.dng import write_dng
-from tests.apps.conftest import capture
+from exposurediffusion.files.dng import write_dng
+from tests.frames import capture
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

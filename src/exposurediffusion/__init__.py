@@ -10,20 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exposurediffusion.apps.enhance import Enhanced, EnhancePlan, enhance, enhance_with_maps, enhance_with_spread
-    from exposurediffusion.apps.preparing import Prepared, prepare
-    from exposurediffusion.data.dng import write_dng
-    from exposurediffusion.data.raw import RawError, read_raw
-    from exposurediffusion.data.render import render
-    from exposurediffusion.data.white import white_balance
-    from exposurediffusion.learn.official import from_official
-    from exposurediffusion.learn.trainer import train
-    from exposurediffusion.learn.weights import load, save_weights
+    from exposurediffusion.analysis.estimation import noise_of
+    from exposurediffusion.enhancement.corrections import Prepared, prepare
+    from exposurediffusion.enhancement.frame import (
+        Enhanced,
+        EnhancePlan,
+        enhance,
+        enhance_with_maps,
+        enhance_with_spread,
+    )
+    from exposurediffusion.files.dng import write_dng
+    from exposurediffusion.files.render import render
     from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
-    from exposurediffusion.physics.estimation import noise_of
+    from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
     from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
-    from exposurediffusion.physics.profile import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
     from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
     from exposurediffusion.process.exposure import (
         ExposureSchedule,
@@ -36,22 +37,27 @@ if TYPE_CHECKING:
     )
     from exposurediffusion.process.faithful import faithful
     from exposurediffusion.process.sampling import Sampling
+    from exposurediffusion.raw.read import RawError, read_raw
+    from exposurediffusion.raw.white_balance import white_balance
+    from exposurediffusion.training.trainer import train
+    from exposurediffusion.weights.file import load, save_weights
+    from exposurediffusion.weights.official import from_official
 
 _MODULES = {
-    "apps.enhance": ("EnhancePlan", "Enhanced", "enhance", "enhance_with_maps", "enhance_with_spread"),
-    "apps.preparing": ("Prepared", "prepare"),
-    "data.dng": ("write_dng",),
-    "data.raw": ("RawError", "read_raw"),
-    "data.render": ("render",),
-    "data.white": ("white_balance",),
-    "learn.official": ("from_official",),
-    "learn.trainer": ("train",),
-    "learn.weights": ("load", "save_weights"),
+    "enhancement.frame": ("EnhancePlan", "Enhanced", "enhance", "enhance_with_maps", "enhance_with_spread"),
+    "enhancement.corrections": ("Prepared", "prepare"),
+    "files.dng": ("write_dng",),
+    "raw.read": ("RawError", "read_raw"),
+    "files.render": ("render",),
+    "raw.white_balance": ("white_balance",),
+    "weights.official": ("from_official",),
+    "training.trainer": ("train",),
+    "weights.file": ("load", "save_weights"),
     "models.denoiser": ("DenoiserConfig", "ExposureDenoiser"),
-    "physics.estimation": ("noise_of",),
+    "analysis.estimation": ("noise_of",),
     "physics.mosaic": ("CFA", "pack", "unpack"),
     "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
-    "physics.profile": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),
+    "physics.camera": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),
     "physics.sensor": ("MaskedArea", "Metadata", "RawFrame", "Sensor"),
     "process.exposure": (
         "ExposureSchedule",

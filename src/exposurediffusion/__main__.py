@@ -10,12 +10,12 @@ def main() -> int:
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not of a job in the background
     if heeded:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # an exception may get lost among imports
-    from exposurediffusion.apps import cli
+    from exposurediffusion.cli.main import main as run
 
     if heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return cli.main()
+        return run()
     except KeyboardInterrupt:  # a second one
         return 130
     finally:

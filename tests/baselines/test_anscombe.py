@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from exposurediffusion.baselines.anscombe import TABLE_END, anscombe, inverse_anscombe
+from exposurediffusion.baselines.bm3d import TABLE_END, anscombe, inverse_anscombe
 from tests.statistics import BOUND, variance_z
 
 READS = (0.0, 0.3, 0.6, 1.0, 2.5, 10.0)

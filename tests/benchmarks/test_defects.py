@@ -1,19 +1,8 @@
 """The numbers of `benchmarks/picture.py`, on planes whose defect is known."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import defects
 import pytest
 import torch
-
-_PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "defects.py"
-_SPEC = importlib.util.spec_from_file_location("defects", _PATH)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-defects = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = defects  # dataclasses look their module up
-_SPEC.loader.exec_module(defects)
 
 SIDE, LEVEL, GRAIN = 64, 0.06, 1e-3
 ALTERNATING = (-1.0) ** torch.arange(SIDE)

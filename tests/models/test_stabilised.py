@@ -14,8 +14,8 @@ from torch import Tensor
 from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.stabilised import Stabiliser
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.noise import simulate_capture
-from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
 from tests.models.conftest import Fixed, conditions_of, randomised
 from tests.statistics import BOUND, variance_z

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from exposurediffusion.physics import random
 from exposurediffusion.physics.noise import ELDNoise, NoiseModel, PoissonGaussian, simulate_capture
-from exposurediffusion.physics.random import fractions, image_sources, poisson, rand, randn, rounding
+from exposurediffusion.physics.poisson import poisson
+from exposurediffusion.physics.random import fractions, image_sources, rand, randn, rounding
 from tests.statistics import BOUND, covariance_z, mean_z, poisson_z, variance_z
 
 RATES = {  # and how many counts tell something

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from exposurediffusion.physics.banding import line_planes
+from exposurediffusion.analysis.banding import line_planes
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, pack, unpack
 from exposurediffusion.physics.noise import simulate_capture
-from exposurediffusion.physics.profile import NoiseParameters
 from exposurediffusion.process.lines import level_lines
 
 RATIO, SATURATION, SHAPE = 30.0, 15871.0, (384, 480)

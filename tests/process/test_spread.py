@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from exposurediffusion.process.exposure import Denoise, Increment, SampledIncrement, mean_increment
-from exposurediffusion.process.sampling import Sampling, SharedBeginning
-from exposurediffusion.process.spread import mean_and_spread
+from exposurediffusion.process.sampling import Sampling, SharedBeginning, mean_and_spread
 from tests.statistics import BOUND, mean_z
 
 RATIO, ELECTRONS, LIGHT = 100.0, 20.0, 0.4

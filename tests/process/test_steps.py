@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from exposurediffusion.process.steps import StepRule
+from exposurediffusion.process.sampling import StepRule
 
 RULE = StepRule((0.01, 0.1), (0, 2, 1))
 

@@ -8,20 +8,17 @@ an offset, not a wall.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from math import log
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, tukey_lambda_variance
 from exposurediffusion.physics.mosaic import CFA, pack
-from exposurediffusion.physics.profile import (
-    CameraProfile,
-    NoiseParameters,
-    calibrated_cameras,
-    log_uniform,
-    tukey_lambda_variance,
-)
+from exposurediffusion.physics.poisson import poisson
 from exposurediffusion.physics.random import (
     PART,
     RandomSource,
@@ -29,10 +26,12 @@ from exposurediffusion.physics.random import (
     for_each_image,
     fractions,
     image_sources,
-    poisson,
+    log_uniform,
+    rand,
     randn,
     rounding,
 )
+from exposurediffusion.physics.sensor import electrons_per_unit
 
 
 def tukey_lambda(
@@ -256,3 +255,44 @@ def noise_level(
     scale = ratio / noise.saturation
     signal = capture.clamp(max=1).mean(dim=(1, 2, 3)).clamp(min=0)
     return torch.sqrt(noise.gain * scale * signal + noise.read_variance * scale**2)
+
+
+def augment_shot_noise(
+    capture: Float[Tensor, "b c h w"],
+    clean: Float[Tensor, "b c h w"],
+    ratio: Float[Tensor, "b"],
+    noise: NoiseParameters,
+    limit: float = 2.0,
+    generator: RandomSource = None,
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+    """The pair that a brighter scene would have given: a times the light, the same read noise (PMN).
+
+    The capture gets the photo-electrons that it lacks, `K Pois((a - 1) electrons)`; `Pois(n) + Pois((a - 1) n)` is
+    `Pois(a n)`. Ratio and gain stay. Where the clean image is clipped, how much is lacking is not known; there both
+    images stay bright, at 1 and about 1.
+
+    Args:
+        capture: at reference brightness; not clipped, or the dark is biased.
+        clean: at reference brightness; what is negative counts as 0.
+        ratio: amplification of each capture.
+        noise: gain of each capture, and the saturation.
+        limit: largest factor a, which is log-uniform in [1, limit].
+        generator: source of the factors and counts, on the device of `clean`: one, or one for each image.
+
+    Returns:
+        Capture and clean image, the latter clipped at 1 as the long exposure is.
+    """
+    device = clean.device
+    factor = torch.exp(log(limit) * rand((len(clean),), generator, device)).reshape(-1, 1, 1, 1)
+    electrons = electrons_per_unit(ratio.to(device), noise.gain.to(device), noise.saturation)
+    per_unit = torch.as_tensor(electrons).reshape(-1, 1, 1, 1)
+    lacking = poisson(clean.clamp(min=0) * ((factor - 1) * per_unit), generator).div_(per_unit)
+    return lacking.add_(capture), (clean * factor).clamp_(max=1)
+
+
+NOISE_MODELS: dict[str, Callable[..., NoiseModel]] = {
+    "p+g": PoissonGaussian,
+    "eld": ELDNoise,
+    "eld+bias": lambda **options: ELDNoise(**options, colour_bias=True),
+    "wide": WideNoise,
+}

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.random import RandomSource, poisson, rand
+from exposurediffusion.physics.poisson import poisson
+from exposurediffusion.physics.random import RandomSource, rand
 
 Image = Float[Tensor, "b c h w"]
 PerImage = Float[Tensor, "b"]
@@ -27,7 +28,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(state, exposure) -> estimate`: (b c h w), (b) -> (b c h w)."""
 
 Adjust = Callable[[Tensor], Tensor]
-"""A hook on every estimate; only `learn.evaluation` passes one, for the published (oracle) protocol."""
+"""A hook on every estimate; only `evaluation.metrics` passes one, for the published (oracle) protocol."""
 
 
 @dataclass(frozen=True)

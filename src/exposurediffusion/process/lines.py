@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.banding import LineFilter, line_planes, strip_means
+from exposurediffusion.analysis.banding import LineFilter, line_planes, strip_means
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
-from exposurediffusion.physics.profile import NoiseParameters
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,206 @@
+"""Hot, warm and dead sites: found in the frame by their neighbours and the known noise.
+
+A defect is one site that stands out of its own colour *and* stands alone: whatever comes through a lens, the smallest
+star too, leaves light on adjacent sites, which have other colours. Texture finer than that is known by its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from exposurediffusion.analysis.neighbourhood import (
+    FAR,
+    REACH,
+    colours_around,
+    kinds_of,
+    nearest_of_colour,
+    windows_at,
+)
+from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.sensor import RawFrame
+
+_BAND = 1 << 18  # sites of a band, worked on at a time
+_PART = 1 << 14  # windows worked on at a time
+_BEYOND = {1: 4.0, -1: 5.0}  # deviations beyond the second of the neighbours, which lies 0.85 from their mean
+_BEYOND_IF_MANY = {1: 3.0, -1: 5.0}
+_BORDER = 0.85  # deviations by which the second of three neighbours is less than that of eight
+_PLAINLY = 6.0  # deviations beyond it that are no chance
+_NOTICED = 2.5  # deviations beyond it from which a site is company
+_RANGE = 1.7  # from the second to the seventh of eight Gaussian samples, in deviations
+_CHANCE = 2.5  # deviations: one of eight adjacent sites exceeds it by chance once in 20 times
+_LIGHT = 0.3  # of the excess: with more of it on adjacent sites it is light
+_BRIGHT = 20.0  # deviations from which a star shows on more than two sites, so that two alone are two defects
+_SHADE = 0.5  # of its light, at least, has a dark site lost
+_CELL = 16  # side of the cells in sites; the company of a site is in three by three of them
+_MANY, _FEWEST = 3e-5, 10  # of all sites; sites: with more plain defects, doubtful ones are taken for defects too
+_UNEVEN = 1.5  # deviations of the noise by which places of a dark frame differ at most: more is a picture
+
+
+def listed_defects(frame: RawFrame) -> np.ndarray:
+    """Sites that the file lists as defective or has no number for: bool, (rows, columns)."""
+    sites = ~np.isfinite(frame.mosaic)
+    if frame.defects is not None:
+        sites[tuple(frame.defects.T)] = True
+    return sites
+
+
+def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
+    """Hot, warm and dead sites of a frame, and those that are listed.
+
+    A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours
+    of its colour, (2) its eight adjacent sites have no share of its excess, and (3) no site of its surroundings (24
+    sites or so) with half its excess fails (2): that would be texture. In a frame with many plain defects, 3 deviations
+    are enough, and one cell of the surroundings may hold such a site. Two adjacent sites of 20 deviations and more are
+    two defects; of less, they may be a star and stay. A dark defect stands out by 5 deviations and has lost half of
+    its light.
+
+    Args:
+        frame: raw DN.
+        noise: of the capture (b = 1), in DN of the frame's sensor: `noise_of(frame)`.
+
+    Returns:
+        bool, (rows, columns); `listed_defects` tells those apart that were known before.
+    """
+    sites = listed_defects(frame)
+    standing_out = [_beyond(band, frame, noise) for band in _bands(frame, sites)]
+    found = sites.copy()
+    for sign in (1, -1):
+        row, column, far = (np.concatenate(x) for x in zip(*(band[sign] for band in standing_out), strict=True))
+        excess, alone = _alone(frame, sites, noise, sign, row, column)
+        apart, near = sites.copy(), ~alone
+        apart[row[alone], column[alone]] = True  # in clusters of three, the ends are no light on the middle
+        alone[near] = _alone(frame, apart, noise, sign, row[near], column[near])[1]
+        company = _company(frame, row[~alone], column[~alone], excess[~alone])[:, row // _CELL, column // _CELL]
+        defects = alone & (far > _BEYOND[sign]) & (excess > 2 * company[0])
+        if (defects & (far > _PLAINLY)).sum() > max(_MANY * found.size, _FEWEST):
+            defects = alone & (far > _BEYOND_IF_MANY[sign]) & (excess > 2 * company[1])
+        found[row[defects], column[defects]] = True
+    return found
+
+
+def defects_of_dark(dark: RawFrame, noise: NoiseParameters) -> np.ndarray:
+    """Hot sites of a frame taken with the lens cap on, and those that it lists: row and column of each, (n, 2).
+
+    Args:
+        dark: raw DN, best of the exposure time and ISO of the frames to be mended.
+        noise: of the dark frame (b = 1), in DN of its sensor: `noise_of(dark)`.
+
+    Raises:
+        ValueError: the frame is not dark.
+    """
+    sites = listed_defects(dark)
+    light = dark.sensor.normalise(dark.mosaic).numpy() * dark.sensor.saturation
+    rows, columns = (n // _CELL * _CELL for n in dark.shape)
+    cells = light[:rows, :columns].reshape(rows // _CELL, _CELL, -1, _CELL)
+    low, high = np.nanpercentile(np.nanmedian(cells, axis=(1, 3)), (1, 99)) if cells.size else (0.0, 0.0)
+    if max(high - low, high) > _UNEVEN * float(noise.read_variance) ** 0.5:
+        raise ValueError(f"the dark frame holds light, up to {high:.0f} DN: take it with the lens cap on")
+    for band in _bands(dark, sites.copy()):
+        row, column, far = _beyond(band, dark, noise)[1]
+        sites[row[far > _BEYOND[1]], column[far > _BEYOND[1]]] = True
+    return np.argwhere(sites)
+
+
+def _bands(frame: RawFrame, unknown: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Bands of whole tiles: first row, and DN above black sorted by kind of site, (period, period, tiles, tiles).
+
+    Around each band are margins of tiles that hold the reach; NaN stands for what is unknown or outside the frame.
+    """
+    (rows, columns), period = frame.shape, frame.sensor.cfa.period
+    margin = -(-REACH // period) * period
+    across = -(-columns // period) * period + 2 * margin
+    black = np.asarray(frame.sensor.black_level, np.float32).reshape(period, period, 1, 1)
+    height = max(1, _BAND // (columns * period)) * period
+    for top in range(0, rows, height):
+        light = np.full((min(height, -(-(rows - top) // period) * period) + 2 * margin, across), np.nan, np.float32)
+        start, stop = max(0, top - margin), min(rows, top + len(light) - margin)
+        inside = light[start - top + margin : stop - top + margin, margin : margin + columns]
+        inside[:] = frame.mosaic[start:stop]
+        inside[unknown[start:stop]] = np.nan
+        yield top, light.reshape(-1, period, across // period, period).transpose(1, 3, 0, 2) - black
+
+
+def _beyond(band: tuple[int, np.ndarray], frame: RawFrame, noise: NoiseParameters) -> dict[int, tuple[np.ndarray, ...]]:
+    """Sites above (1) and below (-1) all but one of their nearest neighbours: row, column, by how many deviations."""
+    (top, tiles), cfa = band, frame.sensor.cfa
+    period, margin = cfa.period, -(-REACH // cfa.period)
+    unknown = np.isnan(tiles)
+    low, high = np.where(unknown, -np.inf, tiles), np.where(unknown, np.inf, tiles)
+    inner = [slice(margin, size - margin) for size in tiles.shape[2:]]
+    found: dict[int, list[tuple[np.ndarray, ...]]] = {1: [], -1: []}
+    for kind in range(period**2):
+        row, column = divmod(kind, period)
+        values = tiles[row, column][tuple(inner)]
+        first, second = np.full_like(values, -np.inf), np.full_like(values, -np.inf)
+        last, last_but_one = -first, -first
+        for down, right in nearest_of_colour(cfa, kind):
+            (y, i), (x, j) = divmod(row + down, period), divmod(column + right, period)
+            place = i, j, *(slice(s.start + by, s.stop + by) for s, by in zip(inner, (y, x), strict=True))
+            np.maximum(second, np.minimum(first, low[place]), out=second)
+            np.maximum(first, low[place], out=first)
+            np.minimum(last_but_one, np.maximum(last, high[place]), out=last_but_one)
+            np.minimum(last, high[place], out=last)
+        with np.errstate(invalid="ignore"):  # fewer than two neighbours: infinities that pass no test
+            spread = (second - last_but_one) / _RANGE
+            for sign, limit in ((1, second), (-1, last_but_one)):
+                far = sign * (values - limit) / np.maximum(_deviation(limit, noise), spread)
+                y, x = np.nonzero((far > _NOTICED) & np.isfinite(limit))
+                place = top + y * period + row, x * period + column
+                found[sign].append((*place, far[y, x] - _BORDER * _at_border(frame, *place)))
+    return {sign: tuple(map(np.concatenate, zip(*places, strict=True))) for sign, places in found.items()}
+
+
+def _at_border(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Whether places have fewer neighbours than others."""
+    reach = frame.sensor.cfa.stride
+    (rows, columns) = frame.shape
+    return (row < reach) | (row >= rows - reach) | (column < reach) | (column >= columns - reach)
+
+
+def _alone(
+    frame: RawFrame, unknown: np.ndarray, noise: NoiseParameters, sign: int, row: np.ndarray, column: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Excess of each place over its colour around it, DN, and whether the adjacent sites have no share of it; (n)."""
+    excess, alone = np.zeros(len(row), np.float32), np.zeros(len(row), bool)
+    kinds = kinds_of(frame.sensor.cfa, row, column)
+    for kind in np.unique(kinds):
+        colours, of_kind = colours_around(frame.sensor.cfa, int(kind)), np.nonzero(kinds == kind)[0]
+        for part in np.split(of_kind, range(_PART, len(of_kind), _PART)):
+            windows = windows_at(frame, unknown, row[part], column[part])
+            level = np.empty_like(windows)
+            for letter in "RGB":
+                around = torch.from_numpy(windows[:, (colours == letter) & (FAR > 1)])
+                level[:, colours == letter] = torch.nanquantile(around, 0.5, dim=1, keepdim=True).numpy()
+            excess[part], alone[part] = _judged(sign * (windows - level), level, noise, sign)
+    return excess, alone
+
+
+def _judged(excess: np.ndarray, level: np.ndarray, noise: NoiseParameters, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """The excess at the centre of windows, and whether it is alone there; (n)."""
+    deviation = _deviation(level, noise)
+    own, spread = excess[:, FAR == 0][:, 0], deviation[:, FAR == 0][:, 0]
+    adjacent = np.sort(np.nan_to_num(excess[:, FAR == 1]), axis=1)
+    chance = np.sqrt(np.nanmean(deviation[:, FAR == 1] ** 2, axis=1))
+    shared = adjacent[:, :-2].sum(axis=1) > np.maximum(_CHANCE * chance * 6**0.5, _LIGHT * own)
+    paired = adjacent[:, -1] > np.maximum(_CHANCE * spread, _LIGHT * own)
+    third = adjacent[:, -2] > np.maximum(_CHANCE * spread, 0.2 * own)
+    alone = ~(shared | (paired & (third | (own < _BRIGHT * spread))))
+    if sign < 0:
+        alone &= own > _SHADE * level[:, FAR == 0][:, 0]
+    return own, alone
+
+
+def _company(frame: RawFrame, row: np.ndarray, column: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """The largest and second largest of the largest excesses of three by three cells around each, (2, down, across)."""
+    down, across = (size // _CELL + 1 for size in frame.shape)
+    largest = np.zeros((down + 2, across + 2), np.float32)
+    np.maximum.at(largest, (row // _CELL + 1, column // _CELL + 1), excess)
+    return np.sort([largest[i : i + down, j : j + across] for i in range(3) for j in range(3)], axis=0)[:-3:-1]
+
+
+def _deviation(light: np.ndarray, noise: NoiseParameters) -> np.ndarray:
+    """Standard deviation of the noise at a light in DN above black."""
+    return np.sqrt(float(noise.gain) * np.maximum(light, 0) + float(noise.read_variance))

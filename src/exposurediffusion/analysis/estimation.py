@@ -1,0 +1,195 @@
+"""Noise of an unknown camera from a single frame, and the lookup order that `expose enhance` follows.
+
+A line through noise variance against mean (Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for
+single-image raw-data", IEEE TIP 17(10), 2008), which `noise_curve.py` measures. Masked sites give read noise, row noise
+and black level. The same curve judges what a profile or the file says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from exposurediffusion.analysis.black import black_offset
+from exposurediffusion.analysis.margins import MaskedStatistics, masked_statistics
+from exposurediffusion.analysis.noise_curve import NoiseCurve, noise_curve
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, find_camera
+from exposurediffusion.physics.sensor import SATURATION, RawFrame
+
+FULL_WELL = (30.0, 500_000.0)  # electrons at saturation that are believed of any camera at any ISO: bounds of the gain
+_ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
+_TRUSTED = 0.1  # relative error of a variance by which other sources are judged
+_DRIFT = 0.1  # DN: by which black may differ between the margins and the picture
+_WRONG = 3.0  # factor in variance by which a source must be off before the frame overrules it
+_ISO_RANGE = (100.0, 6400.0)  # settings between which profiles are calibrated
+
+
+def _prior_gain(read: np.ndarray, saturation: float) -> np.ndarray:
+    """Logarithm of the gain that calibrated cameras have at a read noise (DN), averaged over them."""
+    scale = saturation / SATURATION
+    laws = [profile.gaussian_read for profile in calibrated_cameras().values()]
+    return np.mean([(np.log(read / scale) - law.bias) / law.slope for law in laws], axis=0) + np.log(scale)
+
+
+def _fit(curve: NoiseCurve, saturation: float, floor: float, masked_variance: float | None) -> tuple[float, float]:
+    """Gain and read deviation (DN) that fit `variance = gain * mean + read**2` best.
+
+    A nested grid search over both logarithms, because the robust cost has local minima. Texture only ever adds
+    variance, so points above the line are trusted less than points below it. The prior on the gain (a factor e, one
+    standard deviation) decides where the data do not.
+    """
+    low, high = (float(np.log(saturation / electrons)) for electrons in reversed(FULL_WELL))
+    top = max(2 * floor, float(curve.variance.max(initial=0)), masked_variance or 0)
+    k, r = np.linspace(low, high, 41), np.linspace(np.log(floor), np.log(top * 1.1), 41) / 2
+    best = (low, float(r[0]))
+    for _ in range(4):
+        model = np.exp(k)[:, None, None] * curve.mean + np.exp(2 * r)[None, :, None]
+        z = np.log(curve.variance) - np.log(model)
+        z /= np.where(z > 0, curve.error, curve.chance)
+        cost = np.where(z > 0, 2 * np.log1p(z**2 / 2), np.where(z > -3, z**2, -6 * z - 9)).sum(-1)
+        cost += (k[:, None] - _prior_gain(np.exp(r), saturation)) ** 2
+        if masked_variance is not None:
+            cost += ((np.log(masked_variance) - 2 * r) / 0.05) ** 2
+        i, j = np.unravel_index(np.argmin(cost), cost.shape)
+        best = (float(k[i]), float(r[j]))
+        k, r = (np.linspace(max(x - 3 * (g[1] - g[0]), g[0]), min(x + 3 * (g[1] - g[0]), g[-1]), 41)
+                for x, g in zip(best, (k, r), strict=True))  # fmt: skip
+    return float(np.exp(best[0])), float(np.exp(best[1]))
+
+
+def estimate_noise(frame: RawFrame) -> NoiseParameters:
+    """Gain and light-free noise of an unknown camera from one frame.
+
+    `variance = gain * mean + read**2` is fitted to what `noise_curve` measures in up to two megapixels of the frame.
+    Masked sites, where there are any, add the row noise and the black level, and the read noise too unless the
+    darkest parts of the picture are quieter (then the file's picture was processed). In a frame so dark that gain and
+    read noise cannot be told apart, the gain follows calibrated cameras of that read noise; the sum of both stays
+    right at the signals that occur in the frame.
+
+    Args:
+        frame: at least 64x64 sites, DN; neither denoised nor demosaiced.
+
+    Returns:
+        Parameters of one capture (b = 1): Gaussian read noise that includes the rounding (`quantisation` is 0), row
+        noise, `saturation` of the frame's sensor. A frame without noise gets the smallest gain and read noise that
+        are believed of a camera. `source` says how it went.
+    """
+    return _estimate(frame)[0]
+
+
+def _estimate(frame: RawFrame) -> tuple[NoiseParameters, NoiseCurve]:
+    """The estimate, and the noise curve that it is of."""
+    saturation, floor = frame.sensor.saturation, _floor(frame)
+    masked = masked_statistics(frame)
+    offset = black_offset(frame) or 0.0
+    curve = noise_curve(frame, offset, floor, lambda curve: _fit(curve, saturation, floor, None))
+    row = masked.row if masked else 0.0
+    with_masked = masked is not None and masked.variance > floor
+    if masked is not None and len(curve.mean):
+        with_masked &= masked.variance < 1.25 * curve.variance[: max(3, len(curve.mean) // 4)].min()
+    if (curve.variance > floor).any() or with_masked:
+        gain, read = _fit(curve, saturation, floor, masked.variance if masked and with_masked else None)
+        how = "local variance" if len(curve.mean) else "all clipped"
+        if gain * curve.mean.max(initial=0) < 0.3 * read**2:
+            how += "; too dark to show its gain, which follows similar cameras"
+        if masked and with_masked:
+            how += f"; read noise from {masked.sites:,} masked sites"
+        source = f"estimated from the frame ({how})"
+    else:
+        gain, read = saturation / FULL_WELL[1], floor**0.5
+        source = "no noise found in the frame: the smallest believed of a camera"
+    parameters = NoiseParameters.gaussian(gain, read, saturation, source)
+    return replace(parameters, row=torch.tensor([row]), black=_black_deviation(masked, parameters)), curve
+
+
+def _black_deviation(masked: MaskedStatistics | None, noise: NoiseParameters) -> Float[Tensor, "1"]:
+    """Standard deviation of what is unknown of the black level, DN: by masked sites, a profile, or other cameras."""
+    if masked is not None:
+        return torch.tensor([max(masked.error, _DRIFT)])
+    if noise.black is not None:
+        return noise.black
+    usual = np.mean([profile.black_deviation**2 for profile in calibrated_cameras().values()]) ** 0.5
+    return torch.tensor([float(usual) * noise.saturation / SATURATION])
+
+
+def _floor(frame: RawFrame) -> float:
+    """The least variance that is believed of a frame, DN squared: that of rounding, where it holds whole DN."""
+    integer = np.issubdtype(frame.mosaic.dtype, np.integer)
+    return _ROUNDING**2 if integer else (1e-6 * frame.sensor.saturation) ** 2
+
+
+def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParameters:
+    """Noise of a frame: from a calibrated profile, else from the file's NoiseProfile, else from the frame itself.
+
+    A profile or NoiseProfile that the frame contradicts by more than a factor of three in variance, at the signals
+    where flat places show the noise, is passed over for the estimate.
+
+    Args:
+        frame: any raw frame.
+        camera: profile to use; None: the calibrated one of the frame's camera, where there is one.
+
+    Returns:
+        Parameters of one capture (b = 1) in DN of the frame's sensor. A profile is read at the frame's ISO and scaled
+        to the frame's bit depth; without a usable ISO it is passed over. `source` says which it was, what the frame
+        overruled, and when the ISO is outside the calibrated ones.
+    """
+    told = _from_profile(frame, camera) or _from_file(frame)
+    estimate, curve = _estimate(frame)
+    if told is None:
+        return estimate
+    factor = _off_by(told, estimate, curve)
+    if 1 / _WRONG <= factor <= _WRONG:
+        return replace(told, black=_black_deviation(masked_statistics(frame), told))
+    wrong = f"{factor:.2g} times too large" if factor > 1 else f"{1 / factor:.2g} times too small"
+    return replace(estimate, source=f"{estimate.source}; passed over: {told.source}, {wrong} in variance")
+
+
+def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParameters | None:
+    """The noise that a profile gives at the frame's ISO; None without one or the other."""
+    iso, profile = frame.metadata.iso, camera or find_camera(frame.metadata.camera)
+    if profile is None or not iso:
+        return None
+    try:
+        noise = profile.at_iso(iso).rescaled(frame.sensor.saturation)
+    except ValueError:  # an ISO outside the profile's line
+        return None
+    low, high = _ISO_RANGE
+    if low <= iso <= high:
+        return noise
+    return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated from ISO {low:g} to {high:g}")
+
+
+def _from_file(frame: RawFrame) -> NoiseParameters | None:
+    """The noise that the file's NoiseProfile gives, averaged over the colours; None where it has none that can be."""
+    saturation = frame.sensor.saturation
+    pairs = np.asarray(frame.metadata.noise_profile or (), dtype=float)
+    if len(pairs) < 2 or len(pairs) % 2:
+        return None
+    slopes, offsets = pairs.reshape(-1, 2).T
+    weights = (1, 2, 1) if len(slopes) == 3 else (1,) * len(slopes)  # of R, G, B: half of the sites are green
+    slope, offset = np.average(slopes, weights=weights), np.average(offsets, weights=weights)
+    if not (np.isfinite(slope) and np.isfinite(offset) and slope > 0):
+        return None
+    read = max(np.sqrt(max(offset, 0)) * saturation, _ROUNDING)
+    return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
+
+
+def _off_by(told: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
+    """Median factor by which told variances exceed those of the frame's flat places; 1 where these are too few.
+
+    Both the places and the line through them have to contradict; what is nearer to 1 counts.
+    """
+    trusted = curve.error < _TRUSTED
+    if trusted.sum() < max(3, len(trusted) / 4):
+        return 1.0
+
+    def variance(noise: NoiseParameters) -> np.ndarray:
+        light_free = float(noise.read_variance) - float(noise.row) ** 2  # rows are no part of the curve
+        return float(noise.gain) * curve.mean[trusted] + light_free
+
+    factors = [np.median(variance(told) / found) for found in (curve.variance[trusted], variance(estimate))]
+    return float(min(factors, key=lambda factor: abs(np.log(factor))))

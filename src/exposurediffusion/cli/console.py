@@ -1,0 +1,116 @@
+"""How the commands talk: results to stdout, messages and progress to stderr, one line an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from exposurediffusion.evaluation.summary import Table, text
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class UsageError(Exception):
+    """The command was called wrongly: exit code 2."""
+
+
+class Summary:
+    """What a command did: a line each on stdout, or all of it as JSON at the end.
+
+    Attributes:
+        failed: number of inputs that could not be done.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json, self.failed = as_json, 0
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, line: str | None, **fields: Any) -> None:
+        """A result, as a line for people (None: they get a table) and fields for a machine."""
+        self._entries.append(fields)
+        if line is not None and not self.as_json:
+            print(line, flush=True)
+
+    def fail(self, text: str, **fields: Any) -> None:
+        """An input that could not be done: a line on stderr, and counted."""
+        self.failed += 1
+        text = " ".join(text.split())
+        self._entries.append({**fields, "error": text})
+        complain(text)
+
+    def finish(self) -> int:
+        """Print what is due; the exit code."""
+        if self.as_json:
+            print(json.dumps({"results": self._entries, "failed": self.failed}, indent=1))
+        return 1 if self.failed else 0
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, without the number that the operating system gives it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "not enough memory; try a smaller --tile, or --device cpu"
+    return str(error) or type(error).__name__
+
+
+def complain(text: str) -> None:
+    """An error for people, on stderr."""
+    _messages.print(f"expose: {text}", markup=False)
+
+
+def is_main() -> bool:
+    """Whether this is the one of several processes of a run that talks; torchrun and accelerate number them so."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def note(text: str) -> None:
+    """A message for people, on stderr; of several processes one says it."""
+    if is_main():
+        _messages.print(text, markup=False)
+
+
+def show(table: Table) -> None:
+    """A table on stdout."""
+    grid = RichTable(*table.header, title=table.title)
+    for row in table.rows:
+        grid.add_row(*map(text, row))
+    Console().print(grid)
+    for line in table.notes:
+        print(line)
+
+
+@contextmanager
+def progress(description: str, total: int, shown: bool = True) -> Iterator[Progress]:
+    """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_messages,
+        transient=True,
+        disable=not (shown and sys.stderr.isatty()),
+    )
+    bar.add_task(description, total=total)
+    with bar:
+        yield bar
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """Turn a ValueError of an argument into wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error

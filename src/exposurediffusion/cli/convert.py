@@ -1,0 +1,38 @@
+"""`expose convert`: the authors' checkpoints as weights of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from exposurediffusion.cli.console import UsageError
+from exposurediffusion.weights import official
+
+_Positional = tyro.conf.Positional
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+def convert(checkpoint: _Positional[Path], /, output: _Output, overwrite: _Flag = False) -> int:
+    """Convert a checkpoint of the authors' release (.pt) into a weights file of ours.
+
+    UNet and NAFNet of any size, with or without origin planes, and the plain feed-forward UNet; all is found from the
+    shapes of the tensors. The file is read by PyTorch's restricted loader: nothing in it is executed.
+
+    Args:
+        checkpoint: the .pt file.
+        output: the .safetensors file to write.
+        overwrite: replace it if it exists.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: weights files end in .safetensors")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists already: use --overwrite to replace it")
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no such file")
+    model = official.convert(checkpoint, output)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{output}  {model.config.backbone}, {count:,} parameters, {model.config.planes} planes")
+    return 0

@@ -1,0 +1,107 @@
+"""`expose info` and `expose cameras`: what is known of a frame, and of the calibrated cameras."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from exposurediffusion.cli.console import Summary, UsageError, reason
+from exposurediffusion.enhancement.corrections import Prepared, prepare
+from exposurediffusion.physics.camera import calibrated_cameras, load_profile
+from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.raw.read import read_raw
+
+_Positional = tyro.conf.Positional
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _Flag = False) -> int:
+    """Say what is known of raw files, and where each number comes from.
+
+    Args:
+        inputs: raw files.
+        camera: noise profile, a name or a JSON file; auto: by the camera's name.
+        json: print as JSON.
+    """
+    if not inputs:
+        raise UsageError("no input: give raw files")
+    try:
+        profile = None if camera == "auto" else load_profile(camera)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    summary = Summary(json)
+    for path in inputs:
+        try:
+            frame = read_raw(path)
+            facts = describe_frame(frame, prepare(frame, camera=profile))
+        except (ValueError, OSError) as error:
+            summary.fail(reason(error), input=str(path))
+            continue
+        width = max(map(len, facts))
+        lines = [str(path), *(f"  {name:<{width}}  {_plain(value)}" for name, value in facts.items())]
+        summary.add("\n".join(lines), input=str(path), **facts)
+    return summary.finish()
+
+
+def describe_frame(frame: RawFrame, ready: Prepared) -> dict[str, Any]:
+    """The facts that `expose info` prints, by name."""
+    data, sensor, noise = frame.metadata, frame.sensor, ready.noise
+    return {
+        "camera": data.camera or None,
+        "size": f"{frame.shape[1]} x {frame.shape[0]}",
+        "colour filter": sensor.cfa.name if sensor.cfa.is_bayer else f"X-Trans at {sensor.cfa.origin}",
+        "black level of the file (DN)": _each(sensor.black_level),
+        "black level of the frame (DN)": _each(ready.frame.sensor.black_level),
+        "white level (DN)": sensor.white_level,
+        "masked pixels": sum(area.values.size for area in frame.optical_black),
+        "defects found": ready.found,
+        "defects listed": ready.listed,
+        "ISO": data.iso,
+        "shutter (s)": data.shutter,
+        "aperture": data.aperture,
+        "focal length (mm)": data.focal_length,
+        "orientation": data.orientation,
+        "as-shot neutral": None if data.as_shot_neutral is None else [round(v, 4) for v in data.as_shot_neutral],
+        "gain (DN per electron)": round(float(noise.gain), 4),
+        "read noise (DN)": round(float(noise.read_variance) ** 0.5, 3),
+        "noise from": noise.source,
+        **{f"note {number}": text for number, text in enumerate(ready.frame.notes, 1)},
+    }
+
+
+def _each(levels: tuple[float, ...]) -> float | list[float]:
+    """One number where all are equal."""
+    rounded = [round(level, 2) for level in levels]
+    return rounded[0] if len(set(rounded)) == 1 else rounded
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "not said"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cameras(json: _Flag = False) -> int:
+    """List the camera profiles at hand.
+
+    Args:
+        json: print as JSON.
+    """
+    profiles = calibrated_cameras().values()
+    if json:
+        print(jsonlib.dumps([jsonlib.loads(profile.to_json()) for profile in profiles], indent=1))
+        return 0
+    table = Table("name", "camera", "gain at ISO 100", "at 6400 (DN/e)", "read noise at ISO 1600 (DN)")
+    for profile in profiles:
+        read = float(profile.at_iso(1600).read_variance) ** 0.5
+        ends = f"{profile.gain_iso_100:.3f}", f"{profile.gain_iso_6400:.2f}"
+        table.add_row(profile.name, profile.exif_model, *ends, f"{read:.2f}")
+    Console().print(table)
+    print("Give one by --camera NAME, or a JSON file of the same form.")
+    return 0

@@ -1,0 +1,184 @@
+"""`expose reproduce`: a table or figure of the paper, from a folder of trained weights to the printed rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.progress import Progress
+
+from exposurediffusion.cli.console import Summary, UsageError, note, progress, show
+from exposurediffusion.evaluation.measure import Correction, Protocol
+from exposurediffusion.evaluation.results import write_text
+from exposurediffusion.evaluation.selection import Selection
+from exposurediffusion.evaluation.summary import Table
+from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.models.device import find_device
+from exposurediffusion.reproduction import paper_tables as comparisons
+from exposurediffusion.reproduction.budget import Budget
+from exposurediffusion.reproduction.runs import Laboratory, Tick
+
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+_Flat = tyro.conf.arg(name="")
+_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+Artefact = Literal[
+    "table2", "table3", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6", "fig8", "ablations"
+]  # fmt: skip
+
+
+def reproduce(
+    artefacts: tyro.conf.Positional[tuple[Artefact, ...]],
+    /,
+    selection: Annotated[Selection, _Flat],
+    weights: Path,
+    output: _Output,
+    eld: Path | None = None,
+    budget: str = "evening",
+    train: _Flag = False,
+    seeds: int = 1,
+    rates: tuple[float, ...] = (),
+    corrections: tuple[Correction, ...] = ("none", "final", "oracle"),
+    crop: int | Literal["auto", "whole"] = "auto",
+    scene: str | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    json: _Flag = False,
+) -> int:
+    """Make tables and figures of the paper anew: ours beside its numbers, as Markdown, CSV and plots.
+
+    Runs are looked for in the folder of weights, as PRESET/weights.safetensors; PRESET+compute is a feed-forward run of
+    equal compute (three times the iterations), PRESET+seed1 one of another seed. What is missing is a dash, or trained.
+    Nothing is measured twice.
+
+    Example: expose reproduce table5 fig4 --root SID --weights runs --train --budget evening -o results
+
+    Args:
+        artefacts: table2 to table7, fig4, fig5, fig6, fig8, and ablations: choices in training and inference.
+        selection: the data: measured on, and its training split trained on.
+        weights: folder of runs.
+        output: folder for NAME.md, NAME.csv, NAME.png and all figures that were taken.
+        eld: ELD's root, for table3.
+        budget: of what is trained: paper, its own recipes; evening, small networks and 2000 iterations of 4 patches of
+            64x64; or another number of iterations of that kind.
+        train: train what is missing.
+        seeds: runs of each preset, for mean and spread.
+        rates: learning rates to try every run at, as PRESET@RATE, such as 0.001 0.003; the best on the validation split
+            is measured. By default the budget's own.
+        corrections: of brightness by the reference: none; final, once; oracle, after every step, as published.
+        crop: side of the centre crop in packed pixels, or whole; auto: 512 for SID, whole for others.
+        scene: of fig5; by default the one with most highlights.
+        device: where networks run.
+        json: print the summary as JSON.
+    """
+    _check(artefacts, selection.root, weights, eld, train, seeds, rates)
+    try:
+        side = selection.crop if crop == "auto" else None if crop == "whole" else crop
+        protocol, found = Protocol(side, corrections), find_device(device)
+        size = Budget.parse(budget)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    shading, plain = selection.dark_shading or _darks(selection.root), replace(selection, dark_shading=None)
+    summary = Summary(json)
+    for artefact in artefacts:
+        with progress(artefact, 1) as bar:
+            # Anew for each: what is missing is told of it alone.
+            tick = _ticker(bar, artefact)
+            lab = Laboratory(
+                plain,
+                weights,
+                output,
+                protocol,
+                size,
+                seeds=seeds,
+                rates=rates,
+                training=train,
+                device=found,
+                dark_shading=shading,
+                report=note,
+                tick=tick,
+            )
+            try:
+                tables = [*_make(artefact, lab, output, eld, scene), *comparisons.rates(lab)]
+            except ValueError as error:
+                absent = (
+                    f" (no weights of {', '.join(lab.missing)} in {weights}; --train trains them)"
+                    if lab.missing
+                    else ""
+                )
+                summary.fail(f"{artefact}: {error}{absent}", artefact=artefact)
+                continue
+        _keep(artefact, tables, lab, output, summary)
+    return summary.finish()
+
+
+def _check(
+    artefacts: tuple[Artefact, ...],
+    root: Path,
+    weights: Path,
+    eld: Path | None,
+    train: bool,
+    seeds: int,
+    rates: tuple[float, ...],
+) -> None:
+    """Raise UsageError at what cannot be done."""
+    if not artefacts:
+        raise UsageError("name what to reproduce, such as table4 or fig6")
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    if "table3" in artefacts and eld is None:
+        raise UsageError(
+            "table3 is measured on ELD: give its folder by --eld, real or of `expose simulate --layout eld`"
+        )
+    if not train and not weights.is_dir():
+        raise UsageError(f"{weights}: no such folder; give the folder of trained runs, or --train")
+    if seeds < 1:
+        raise UsageError("--seeds is at least 1")
+    if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
+        raise UsageError("--rates are different numbers above 0")
+
+
+def _ticker(bar: Progress, artefact: str) -> Tick:
+    def tick(what: str, done: int, of: int) -> None:
+        bar.update(bar.task_ids[0], description=f"{artefact}: {what}", completed=done, total=of)
+
+    return tick
+
+
+def _darks(root: Path) -> Path | None:
+    """Dark frames as `expose simulate --darks` leaves them."""
+    return next((folder for folder in (root / "Sony" / "dark", root / "dark") if folder.is_dir()), None)
+
+
+def _make(artefact: Artefact, lab: Laboratory, output: Path, eld: Path | None, scene: str | None) -> list[Table]:
+    make_folder(output)
+    if artefact == "table3":
+        assert eld is not None  # was checked
+        return comparisons.table3(lab, eld)
+    if artefact.startswith("table"):
+        return getattr(comparisons, artefact)(lab)
+    from exposurediffusion.reproduction import paper_figures as drawings
+
+    path = output / f"{artefact}.png"
+    if artefact == "fig5":
+        return drawings.figure5(lab, path, scene)
+    made = {
+        "fig4": drawings.figure4,
+        "fig6": drawings.figure6,
+        "fig8": drawings.figure8,
+        "ablations": drawings.ablations,
+    }
+    return made[artefact](lab, path)
+
+
+def _keep(artefact: str, tables: list[Table], lab: Laboratory, output: Path, summary: Summary) -> None:
+    missing = ""
+    if lab.missing:
+        missing = f"\nNot trained, so missing: {', '.join(lab.missing)}. `--train` trains them.\n"
+        note(f"{artefact}: no weights of {', '.join(lab.missing)} in {lab.weights}; --train trains them")
+    write_text(output / f"{artefact}.md", "\n".join(table.markdown() for table in tables) + missing)
+    write_text(output / f"{artefact}.csv", "\n".join(table.csv() for table in tables))
+    if not summary.as_json:
+        for table in tables:
+            show(table)
+    summary.add(str(output / f"{artefact}.md"), artefact=artefact, missing=lab.missing)

@@ -1,0 +1,234 @@
+"""`expose train`: a preset, its fields overridden by name, on a data set, with a summary beside the paper's figure."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, is_main, note, progress
+from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.training.log import read_log
+from exposurediffusion.training.presets import PRESETS, Preset, find_preset
+from exposurediffusion.training.recipe import Execution, Prelude, Recipe
+from exposurediffusion.training.source import Source
+
+if TYPE_CHECKING:
+    from exposurediffusion.training.run import Run
+
+EVERY = 30.0
+"""Seconds between two lines about a run whose messages go to a file."""
+PARTS = 1000
+_Flag = tyro.conf.FlagCreatePairsOff[bool]
+_Flat = tyro.conf.arg(name="")
+_Output = tyro.conf.arg(aliases=["-o"])
+Kind = Literal["auto", "sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
+
+
+def command_for(arguments: list[str]) -> Callable[..., int]:
+    """The command `train`, whose defaults are those of the preset that the arguments name.
+
+    Raises:
+        UsageError: there is no such preset; the nearest names are told.
+    """
+    name = _named("--preset", arguments)
+    try:
+        preset = None if name is None else find_preset(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+    default = preset.recipe if preset else Recipe()
+    if _named("--initial", arguments) is not None:
+        default = replace(default, prelude=Prelude())
+
+    def train(
+        preset: str = "",
+        data: Path | None = None,
+        output: Annotated[Path | None, _Output] = None,
+        recipe: Annotated[Recipe, _Flat, tyro.conf.AvoidSubcommands] = default,
+        execution: Annotated[Execution, _Flat] = Execution(),
+        dataset: Kind = "auto",
+        validation: Path | None = None,
+        dark_shading: Path | None = None,
+        initial: str | None = None,
+        minutes: float | None = None,
+        pairs: Path | None = None,
+        cache: Path | None = None,
+        on_problem: Literal["continue", "stop"] = "continue",
+        dry_run: _Flag = False,
+        listing: Annotated[_Flag, tyro.conf.arg(name="list")] = False,
+    ) -> int:
+        """Train a row of the paper, or one's own model; the same command goes on where it was stopped.
+
+        Any field of the preset can be overridden by its name: --optimizer.lr 2e-4 --iterations 30000. Several
+        processes: accelerate launch -m exposurediffusion train ..., or torchrun -m exposurediffusion train ...
+
+        Example: expose train --preset eld-nafnet1-exposure --data SID -o runs/eld --batch 8 --patch 128
+
+        Args:
+            preset: a name; --list shows them all.
+            data: SID or ELD, pairs, raw files, pictures, or a file of pictures from `expose prepare`.
+            output: folder of the run: checkpoint, weights, log, pictures of the validation.
+            recipe: what is computed; the preset gives the defaults.
+            execution: how it is computed.
+            dataset: kind of `data`; auto: by what lies there.
+            validation: another folder to validate on; without it scenes of `data` are held out (SID: its own split).
+            dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
+            initial: weights to begin from, a name or a .safetensors file of the same network. The preset's feed-forward
+                beginning is left out then, unless --prelude.share says otherwise.
+            minutes: end within this time instead of after --iterations, with the learning rate's course fitted to it.
+            pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
+            cache: folder for decoded frames; by default beside the data.
+            on_problem: files that are missing or unreadable: continue without them, or stop.
+            dry_run: print the resolved configuration as JSON, and do nothing.
+            listing: list the presets with the paper's figures.
+        """
+        if listing:
+            return _list_presets()
+        found = PRESETS.get(preset)
+        if found is None:
+            raise UsageError("--preset NAME is missing; --list shows them all")
+        if dry_run:
+            print(jsonlib.dumps({"preset": preset, "about": found.about, **recipe.to_dict()}, indent=1))
+            return 0
+        if data is None or output is None:
+            raise UsageError("--data DIR and -o RUN are needed")
+        if not data.exists():
+            raise UsageError(f"{data}: no such folder or file")
+        if minutes is not None and not 0 < minutes < inf:
+            raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
+        make_folder(output)
+        if not is_main():
+            warnings.simplefilter("ignore")  # the main process says the same
+        source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
+        patches, unseen = source.open(recipe, note)
+        job = _Job(found, preset, recipe, output, execution, initial, minutes)
+        return _run(job, patches, unseen, {"preset": preset, "data": data.name})
+
+    return train
+
+
+def _named(option: str, arguments: list[str]) -> str | None:
+    """The value that the arguments give an option."""
+    for place, word in enumerate(arguments):
+        if word == option and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the command was asked for."""
+
+    preset: Preset
+    name: str
+    recipe: Recipe
+    output: Path
+    execution: Execution
+    initial: str | None
+    minutes: float | None
+
+
+def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> int:
+    from exposurediffusion.training import run, trainer
+
+    length = f"{job.recipe.iterations:,} iterations" if job.minutes is None else f"{job.minutes:g} minutes"
+    note(f"{job.name}: {job.preset.about}; {length}; Ctrl-C keeps a checkpoint in {job.output}")
+    try:
+        with progress(job.name, PARTS, shown=is_main()) as bar:
+            weights = trainer.train(
+                job.recipe,
+                patches,
+                job.output,
+                validation=unseen,
+                execution=job.execution,
+                provenance=provenance,
+                initial=job.initial,
+                minutes=job.minutes,
+                report=note,
+                tick=_Teller(bar, note),
+            )
+    except trainer.Interrupted as error:
+        note(str(error))
+        return INTERRUPTED
+    except (run.NonFiniteLoss, run.WorkerLost) as error:
+        complain(str(error))
+        return 1
+    if is_main():
+        _summarise(job.preset, job.output)
+        print(weights)
+    return 0
+
+
+class _Teller:
+    """Tells how far a run is: at each reading on a terminal, every half minute where messages go to a file.
+
+    The loss is the mean of all iterations since what was told last, or of at least a hundred on a terminal.
+    """
+
+    def __init__(self, bar: Progress, report: Callable[[str], None]) -> None:
+        self.bar, self.report = bar, report
+        self.begun = self.told = time.monotonic()
+        self.first = self.at = -1
+        self.done = 0.0
+        self.total, self.count, self.shown = 0.0, 0, ""
+
+    def __call__(self, run: Run, loss: float) -> None:
+        """A reading of a run, and the mean loss since the one before."""
+        if self.at < 0:  # speed and time left are told by what follows
+            self.at = self.first = run.iteration
+            self.begun, self.done = time.monotonic(), run.done
+        count, self.at = max(1, run.iteration - self.at), run.iteration
+        self.total, self.count = self.total + loss * count, self.count + count
+        now = time.monotonic()
+        due = self.count >= 100 if not self.bar.disable else now - self.told > EVERY
+        if due or run.done >= 1:
+            self.shown = f"loss {self.total / self.count:.4f}"
+            speed = (run.iteration - self.first) * run.images / max(now - self.begun, 1e-9)
+            if self.bar.disable:
+                left = (now - self.begun) * (1 - run.done) / max(run.done - self.done, 1e-9) / 60
+                part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.spent:.1f} minutes"
+                self.report(f"{part}, {self.shown}, {speed:.0f} images/s, {left:.1f} minutes left")
+            self.shown += f", {speed:.0f} images/s"
+            self.total, self.count, self.told = 0.0, 0, now
+        self.bar.update(self.bar.task_ids[0], completed=int(PARTS * run.done), description=self.shown)
+
+
+def _summarise(preset: Preset, output: Path) -> None:
+    """The last validation, with the paper's figure beside it."""
+    entries = read_log(output, "validation")
+    if not entries:
+        return
+    last = entries[-1]
+    table = Table("ratio", "PSNR", "SSIM", "uncorrected", "the paper on SID", title="Validation (correction: final)")
+    for ratio in sorted(int(key.removeprefix("psnr_x")) for key in last if key.startswith("psnr_x")):
+        there = preset.expected.get(ratio)
+        paper = f"{there[0]:.2f} / {there[1]:.3f}" if there else "-"
+        psnr, ssim, plain = (last[f"{name}_x{ratio}"] for name in ("psnr", "ssim", "psnr_none"))
+        table.add_row(f"x{ratio}", f"{psnr:.2f}", f"{ssim:.3f}", f"{plain:.2f}", paper)
+    console = Console()
+    console.print(table)
+    console.print("The paper's figures are of SID Sony's test scenes, centre crop, oracle correction: other scenes.")
+
+
+def _list_presets() -> int:
+    table = Table("preset", "what", "paper", "x100", "x250", "x300")
+    for name, preset in PRESETS.items():
+        figures = [preset.expected.get(ratio) for ratio in (100, 250, 300)]
+        cells = [f"{f[0]:.2f} / {f[1]:.3f}" if f else "-" for f in figures]
+        table.add_row(name, preset.about, ", ".join(preset.tables), *cells)
+    Console().print(table)
+    print("PSNR in dB / SSIM that the paper reports on SID Sony (centre crop, oracle correction).")
+    return 0

@@ -1,0 +1,275 @@
+"""A folder in, a data set out: what it is, what of it can be used, and the frames decoded once into the cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from exposurediffusion.datasets.cache import CachedFrame, FrameCache
+from exposurediffusion.datasets.eld import eld
+from exposurediffusion.datasets.listing import RAW_EXTENSIONS, Listing, Pair, find_images, find_raws, listing
+from exposurediffusion.datasets.pairs import TABLE, pairs
+from exposurediffusion.datasets.samples import FramePair, PairDataset, RawDataset
+from exposurediffusion.datasets.sid import Subset, is_sid_name, sid, sid_references
+from exposurediffusion.physics.camera import CameraProfile
+from exposurediffusion.physics.dark_shading import DarkShading
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.pictures.prepared import in_memory, read_pictures
+from exposurediffusion.pictures.splits import Split, choose
+from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.simulation.light import Panorama, Photograph, load_clean
+from exposurediffusion.simulation.scenes import MANIFEST, known_noise
+
+Kind = Literal["sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
+
+Want = Literal["clean", "pairs", "bursts"]
+NoiseSource = Literal["profile", "estimated", "known"]
+
+
+@dataclass
+class _Problems:
+    """Files that cannot be used: told once, when all are known, or an end to it."""
+
+    root: Path
+    stop: bool
+    split: Split
+    told: set[str]
+    found: list[str] = field(default_factory=list)
+
+    def add(self, problems: Sequence[str]) -> None:
+        self.found += problems
+        if self.stop and self.found:
+            raise ValueError(f"{self._text(self.found)}\nput this right, or go on without these files")
+
+    def tell(self, report: Callable[[str], None], left: int = 1) -> None:
+        if not left:
+            part = " for validation; give another folder for it" if self.split == "validation" else ""
+            raise ValueError(f"{self._text(self.found)}\nnothing is left to use{part}")
+        if new := [problem for problem in self.found if problem not in self.told]:
+            report(f"{self._text(new)}\ngoing on without these files")
+        self.told.update(self.found)
+
+    def _text(self, problems: Sequence[str]) -> str:
+        unique = list(dict.fromkeys(problems))
+        return "\n  ".join([f"{self.root}: {len(unique)} problem{'s' if len(unique) != 1 else ''}:", *unique])
+
+
+def open_dataset(
+    root: Path,
+    kind: Kind | Literal["auto"] = "auto",
+    split: Split = "train",
+    want: Want = "clean",
+    *,
+    camera: str | None = None,
+    table: Path | None = None,
+    cache: Path | None = None,
+    seed: int = 0,
+    on_problem: Literal["continue", "stop"] = "continue",
+    cfa: CFA = CFA("RGGB"),  # noqa: B008 - immutable
+    level: tuple[float, float] = (0.01, 0.4),
+    exclude: Sequence[str] = (),
+    dark_shading: DarkShading | None = None,
+    profile: CameraProfile | None = None,
+    noise: NoiseSource = "profile",
+    subset: Subset | None = None,
+    workers: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    told: set[str] | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> CleanViews | RawDataset | PairDataset:
+    """Open a folder, or a file of prepared pictures, for training or validation.
+
+    SID has splits of its own; of other data sets every tenth scene is for validation.
+
+    Args:
+        root: the folder or file.
+        kind: what it is; auto: see `layouts.detect`.
+        split: which scenes.
+        want: clean scenes whose noise is still to be made; pairs of short and long exposures; or bursts, pairs of two
+            short exposures (Noise2Noise; SID alone has them).
+        camera: folder of one of ELD's cameras; None: all.
+        table: of pairs (CSV).
+        cache: folder of decoded frames; None: see `FrameCache.beside`.
+        seed: of the patches.
+        on_problem: go on without files that are missing, superfluous or unreadable, or stop.
+        cfa, level: of pictures, see `CleanViews`.
+        exclude: patterns such as `night/*` of the paths of pictures, seen from the folder, to leave out.
+        dark_shading, profile: of pairs, see `PairDataset`.
+        noise: of pairs: by profile, else the file, else estimated; estimated from each frame alone; or known, of a
+            simulated data set.
+        subset: of SID's Sony, see `sid.sid`.
+        workers, tick: for decoding, see `FrameCache.build`.
+        report: is given what people should read.
+        told: problems that they have read already, of another split; it is added to.
+
+    Raises:
+        ValueError: the folder does not have what is wanted, or there are problems and `on_problem` is stop.
+    """
+    kind = detect(root) if kind == "auto" else kind
+    problems = _Problems(root, on_problem == "stop", split, set() if told is None else told)
+    if kind in ("images", "prepared"):
+        if want != "clean":
+            raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
+        if split == "test":
+            raise ValueError(f"{root}: a split for tests is SID's alone; leave it out")
+        if kind == "prepared":
+            return CleanViews(read_pictures(root, exclude, split), cfa, level)
+        sources = _pictures(root, split, exclude, problems)
+        problems.tell(report, len(sources))
+        return CleanViews(in_memory(sources), cfa, level)
+    found = _list(root, kind, split, want, camera, table, subset)
+    problems.add(found.problems)
+    store = FrameCache(cache) if cache else FrameCache.beside(root)
+
+    def frames(paths: Sequence[Path]) -> dict[Path, CachedFrame]:
+        if missing := len(store.missing(paths)):
+            report(f"{root}: decoding {missing} raw files, once, into {store.folder}")
+        problems.add(store.build(paths, workers, tick))
+        bad = set(store.missing(paths))
+        return {path: store.frame(path) for path in paths if path not in bad}
+
+    if want == "clean":
+        clean = _alike(list(frames(found.references).values()), problems)
+        problems.tell(report, left=len(clean))
+        return RawDataset(tuple(clean), seed)
+    kept = _matched(found.pairs, frames, want == "bursts", problems)
+    problems.tell(report, left=len(kept))
+    if noise == "known":
+        kept = _with_known_noise(root, kept)
+    target = "short" if want == "bursts" else "long"
+    return PairDataset(tuple(kept), seed, dark_shading, profile, noise == "estimated", target)
+
+
+def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Problems) -> list[Panorama | Photograph]:
+    """The pictures of a folder that can be read."""
+    found = find_images(root, lambda text: problems.add([text]))
+    files = [p for p in found if not any(fnmatch(p.relative_to(root).as_posix(), pattern) for pattern in exclude)]
+    if not files:
+        raise ValueError(f"{root}: no pictures (.hdr, .tif, .png, .jpg) to train on")
+    sources: list[Panorama | Photograph] = []
+    for path in choose(files, split, root):
+        try:
+            sources.append(load_clean(path))
+        except ValueError as error:
+            problems.add([str(error)])
+    return sources
+
+
+def _list(
+    root: Path, kind: Kind, split: Split, want: Want, camera: str | None, table: Path | None, subset: Subset | None
+) -> Listing:
+    """The files of a split."""
+    if kind in ("sid-sony", "sid-fuji"):
+        side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
+        if want == "clean":
+            return sid_references(root, side, part)
+        return sid(root, side, part, subset, bursts=want == "bursts")
+    if subset or split == "test":
+        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; leave them out")
+    if want == "bursts":
+        raise ValueError(f"{root}: bursts of short exposures are known of SID alone")
+    if kind == "raws":
+        if want != "clean":
+            raise ValueError(
+                f"{root}: raw files alone are no pairs; put them into folders short and long, or name them in a "
+                "pairs.csv with a header short,long[,ratio]"
+            )
+        found = raws(root)
+    else:
+        found = eld(root, camera) if kind == "eld" else pairs(root, table)
+    if not found.references:
+        raise ValueError("\n  ".join([f"{root}: no raw files that can be used", *found.problems]))
+    chosen = choose(found.references, split, root)
+    kept = tuple(pair for pair in found.pairs if pair.long in set(chosen))
+    return Listing(tuple(chosen), kept, found.problems)
+
+
+def _matched(
+    found: Sequence[Pair],
+    frames: Callable[[Sequence[Path]], dict[Path, CachedFrame]],
+    bursts: bool,
+    problems: _Problems,
+) -> list[FramePair]:
+    """Pairs whose frames can be read and laid upon each other; the long ones are not needed of bursts."""
+    cached = frames([path for pair in found for path in ((pair.short,) if bursts else (pair.short, pair.long))])
+    kept: list[FramePair] = []
+    for pair in found:
+        short, long = cached.get(pair.short), cached.get(pair.short if bursts else pair.long)
+        if short is None or long is None:
+            continue  # among the problems already
+        if short.shape != long.shape:
+            sizes = " and ".join(f"{columns}x{rows}" for rows, columns in (short.shape, long.shape))
+            problems.add([f"{pair.short} and {pair.long}: left out, their sizes differ ({sizes})"])
+        elif short.cfa != long.cfa:
+            arrays = f"{short.cfa.pattern()} and {long.cfa.pattern()}"
+            problems.add([f"{pair.short} and {pair.long}: left out, their colour filter arrays differ ({arrays})"])
+        else:
+            kept.append(FramePair(short, long, pair.ratio, pair.scene, pair.burst))
+    fit = set(_alike([pair.short for pair in kept], problems))
+    return [pair for pair in kept if pair.short in fit]
+
+
+def _with_known_noise(root: Path, kept: Sequence[FramePair]) -> list[FramePair]:
+    """The pairs of a simulated data set with their true noise."""
+    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), root)
+    known = {(top / name).resolve(): noise for name, noise in known_noise(top).items()}
+    absent = [pair.short.source for pair in kept if Path(pair.short.source).resolve() not in known]
+    if absent:
+        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use the noise of the profile")
+    return [replace(pair, noise=known[Path(pair.short.source).resolve()]) for pair in kept]
+
+
+def _alike(frames: list[CachedFrame], problems: _Problems) -> list[CachedFrame]:
+    """All Bayer or all X-Trans, whichever there are more of."""
+    planes = Counter(frame.cfa.planes for frame in frames)
+    most = max(planes, key=planes.__getitem__, default=0)
+    kept = [frame for frame in frames if frame.cfa.planes == most]
+    others = [frame for frame in frames if frame.cfa.planes != most]
+    problems.add([f"{f.source}: left out, it is {_array(f)}, most are {_array(kept[0])}" for f in others])
+    return kept
+
+
+def _array(frame: CachedFrame) -> str:
+    return "Bayer" if frame.cfa.is_bayer else "X-Trans"
+
+
+def raws(root: Path) -> Listing:
+    """All raw files in a folder and below, hidden ones left out."""
+    found = (path for path in root.rglob("*") if path.suffix.lower() in RAW_EXTENSIONS and path.is_file())
+    shown = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    return listing(shown, (), (), extra=False)
+
+
+def detect(root: Path) -> Kind:
+    """What kind of data set a folder is, or a file of prepared pictures.
+
+    Raises:
+        ValueError: none that is known, or SID with both cameras.
+    """
+    if root.is_file():
+        return "prepared"
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    sides = [side for side in ("Sony", "Fuji") if (root / side / "long").is_dir()]
+    if len(sides) == 2:
+        raise ValueError(f"{root}: SID with both cameras; say which: sid-sony or sid-fuji")
+    if sides:
+        return "sid-sony" if sides == ["Sony"] else "sid-fuji"
+    if any(root.glob("scene-*")) or any(root.glob("*/scene-*")):
+        return "eld"
+    if (root / "long").is_dir() and any(map(is_sid_name, find_raws(root / "long"))):
+        return "sid-fuji" if root.resolve().name == "Fuji" else "sid-sony"
+    if (root / TABLE).is_file() or ((root / "short").is_dir() and (root / "long").is_dir()):
+        return "pairs"
+    if raws(root).references:
+        return "raws"
+    if find_images(root):
+        return "images"
+    raise ValueError(
+        f"{root}: neither SID (Sony/short, Sony/long), nor ELD (<camera>/scene-<n>), nor pairs (short, long), "
+        "nor a folder of raw files or pictures"
+    )

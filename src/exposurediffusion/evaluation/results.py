@@ -1,0 +1,117 @@
+"""A folder of results: one CSV of all figures, kept as they come, so that a stopped evaluation goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from exposurediffusion.evaluation.measure import Record
+from exposurediffusion.evaluation.methods import Contender
+from exposurediffusion.files.atomic import atomic
+
+IMAGES, SETTINGS = "images.csv", "settings.json"
+
+
+class Results:
+    """The records of an evaluation, in `images.csv`; `settings.json` says how they were taken.
+
+    Args:
+        folder: is made if need be.
+        settings: data set and protocol: what all records of a folder have in common.
+        overwrite: forget what is there.
+        remedy: what people can do about what is there.
+
+    Raises:
+        ValueError: what is there was taken otherwise, or is damaged.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        remedy: str = "use --overwrite, or another folder",
+    ) -> None:
+        self.folder, self._remedy = folder, remedy
+        self.records: list[Record] = []
+        self._there: set[tuple[str, str, str]] = set()
+        self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
+        if (folder / SETTINGS).is_file() and not overwrite:
+            self._continue()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot make {folder}: {error.strerror}; choose another folder") from error
+        self._write()  # whether it can be written is better known before hours than after them
+
+    def _continue(self) -> None:
+        try:
+            there = json.loads((self.folder / SETTINGS).read_text())
+            contenders = there.pop("contenders")
+            with open(self.folder / IMAGES, newline="") as stream:
+                self.records = [Record.from_row(row) for row in csv.DictReader(stream)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise ValueError(f"{self.folder}: results that are there are damaged ({error}): {self._remedy}") from error
+        here = {name: value for name, value in self.settings.items() if name != "contenders"}
+        differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+        if differing:
+            told = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
+            raise ValueError(f"{self.folder}: its figures were taken otherwise ({told}): {self._remedy}")
+        self.settings["contenders"] = contenders
+        self._note(self.records)
+
+    def admit(self, contender: Contender) -> None:
+        """Note how a contender is set.
+
+        Raises:
+            ValueError: one of that name is there, set otherwise.
+        """
+        known, settings = self.settings["contenders"], json.loads(json.dumps(contender.settings))
+        if known.setdefault(contender.name, settings) != settings:
+            raise ValueError(
+                f"{self.folder}: {contender.name!r} was measured with other settings ({known[contender.name]}): "
+                f"{self._remedy}"
+            )
+
+    def has(self, contender: str, scene: str, file: str) -> bool:
+        """Whether a capture's figures are there already; files of other scenes may have the same name."""
+        return (contender, scene, file) in self._there
+
+    def of(self, contender: str) -> list[Record]:
+        """All records of a contender."""
+        return [record for record in self.records if record.contender == contender]
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Keep the figures of a capture."""
+        self.records += records
+        self._note(records)
+        self._write()
+
+    def _note(self, records: Sequence[Record]) -> None:
+        self._there |= {(record.contender, record.scene, record.file) for record in records}
+
+    def _write(self) -> None:
+        write_text(self.folder / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [f.name for f in fields(Record)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(record.to_row() for record in self.records)
+        write_text(self.folder / IMAGES, out.getvalue())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as stream:
+        stream.write(content.encode())
+
+
+def for_json(value: float | None) -> float | str | None:
+    """A number that JSON can hold: one that is infinite, or none, becomes the word."""
+    return value if value is None or isfinite(value) else str(value)

@@ -1,0 +1,178 @@
+"""From a frame to a finished picture: LibRaw's demosaicing and colour at full size, or a quick preview."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import rawpy
+from PIL import Image, ImageCms, PngImagePlugin
+
+from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
+from exposurediffusion.files.develop import preview, shown_window, squared
+from exposurediffusion.files.dng import dng_chunks
+from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block, source_tags
+from exposurediffusion.files.opcodes import apply_gain_maps, has_gain_maps, lasting
+from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.sensor import Metadata, RawFrame
+
+_PNG_HEADER = 33  # bytes of the signature and the IHDR chunk
+PICTURE_EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
+"""What `Rendering.save` can write."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A finished picture.
+
+    Attributes:
+        rgb: (h, w, 3) sRGB, upright, uint16 (uint8 for a quick one).
+        metadata: of the frame that it was made from.
+    """
+
+    rgb: np.ndarray
+    metadata: Metadata
+
+    @property
+    def rgb8(self) -> np.ndarray:
+        """The picture in 8 bits."""
+        wide = self.rgb.dtype == np.uint16
+        return ((self.rgb.astype(np.uint32) + 128) // 257).astype(np.uint8) if wide else self.rgb
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
+        """Write the picture, with an sRGB profile and the EXIF of the raw that it came from.
+
+        Args:
+            path: .jpg or .jpeg (8 bit), .png or .tif or .tiff (16 bit, a quick rendering 8; TIFF uncompressed).
+            quality: of a JPEG, 1..100.
+
+        Raises:
+            ValueError: another extension.
+            OSError: the file cannot be written (nothing is left behind).
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in PICTURE_EXTENSIONS:
+            raise ValueError(f"{os.fspath(path)}: unknown picture format; use {', '.join(sorted(PICTURE_EXTENSIONS))}")
+        tags = source_tags(self.metadata)
+        with atomic(path) as stream:
+            if suffix in (".tif", ".tiff"):
+                for chunk in self._tiff(tags):
+                    stream.write(chunk)
+                return Path(path)
+            exif = exif_block(self.metadata, tags, SOFTWARE_NAME)
+            stream.write(self._png(exif) if suffix == ".png" else self._jpeg(exif, quality))
+        return Path(path)
+
+    def _jpeg(self, exif: bytes, quality: int) -> memoryview:
+        out = io.BytesIO()
+        profile = _srgb_profile()
+        Image.fromarray(self.rgb8).save(out, "JPEG", icc_profile=profile, exif=exif, quality=quality, subsampling=0)
+        return out.getbuffer()
+
+    def _png(self, exif: bytes) -> memoryview:
+        """Pillow writes no 16-bit colour: imagecodecs compresses, and the chunks that it leaves out go in here."""
+        encoded = imagecodecs.png_encode(np.ascontiguousarray(self.rgb), level=4)
+        out = io.BytesIO()
+        out.write(encoded[:_PNG_HEADER])
+        PngImagePlugin.putchunk(out, b"iCCP", b"sRGB\0\0" + zlib.compress(_srgb_profile()))
+        PngImagePlugin.putchunk(out, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+        out.write(encoded[_PNG_HEADER:])
+        return out.getbuffer()
+
+    def _tiff(self, tags: FileTags) -> tuple[bytes, memoryview]:
+        main, exif, gps = capture_tags(self.metadata, tags)
+        picture = np.ascontiguousarray(self.rgb, dtype=self.rgb.dtype.newbyteorder("<"))
+        main |= rgb_tags(picture) | {SOFTWARE: text_entry(SOFTWARE_NAME), 34675: Entry(UNDEFINED, _srgb_profile())}
+        subs = [(tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t]
+        links = {tag: number for number, (tag, _) in enumerate(subs, 1)}
+        return tiff_bytes([main, *(t for _, t in subs)], links, [(0, picture.nbytes)]), picture.data.cast("B")
+
+
+def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Rendering:
+    """Develop a frame: white balance as shot, the camera's colours to sRGB, highlights clipped, brightness as it is.
+
+    The GainMaps of the DNG that the frame was read from are applied; corrections of the lens's geometry are not.
+
+    Args:
+        frame: any; its baseline exposure is applied.
+        exposure: EV by which to brighten besides.
+        quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
+
+    Returns:
+        The picture, cut to what is to be shown, with square pixels, turned upright.
+    """
+    metadata = frame.metadata
+    frame = _evened(frame)
+    if quick:
+        return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata)
+    # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
+    values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure))
+    plain = replace(
+        metadata,
+        make=None,
+        model=None,
+        source=None,
+        orientation=1,
+        crop=None,
+        user_crop=None,
+        pixel_aspect=1.0,
+        baseline_exposure=0.0,
+    )  # a camera's name would invite LibRaw's special treatment of that camera's files
+    bright = RawFrame(_extended(frame.sensor.digitise(values), frame.sensor.cfa), frame.sensor, plain)
+    del values
+    with rawpy.imread(io.BytesIO(b"".join(dng_chunks(bright)))) as raw:
+        rgb = raw.postprocess(
+            use_camera_wb=True,
+            output_color=rawpy.ColorSpace.sRGB,
+            output_bps=16,
+            gamma=(2.4, 12.92),
+            no_auto_bright=True,
+            adjust_maximum_thr=0.0,
+            highlight_mode=rawpy.HighlightMode.Clip,
+            user_flip=0,
+        )
+    left, top, width, height = shown_window(metadata, frame.shape)
+    rgb = squared(rgb[top : top + height, left : left + width], metadata.pixel_aspect)
+    return Rendering(upright(rgb, metadata.orientation), metadata)
+
+
+def _evened(frame: RawFrame) -> RawFrame:
+    """The frame under the GainMaps of its file."""
+    lists = lasting(source_tags(frame.metadata), frame.shape)
+    if not has_gain_maps(lists):
+        return frame
+    values = frame.sensor.normalise(frame.mosaic)
+    apply_gain_maps(values.numpy(), lists)
+    return replace(frame, mosaic=frame.sensor.digitise(values))
+
+
+def _extended(mosaic: np.ndarray, cfa: CFA) -> np.ndarray:
+    """Repeat the last tile where the mosaic is smaller than LibRaw's demosaicing takes (512 sites for X-Trans)."""
+    least, period = (64, 2) if cfa.is_bayer else (512, 6)
+    for axis, size in enumerate(mosaic.shape):
+        if size < least:
+            index = np.arange(least)
+            index[size:] = size - period + (index[size:] - size) % period
+            mosaic = mosaic.take(index, axis)
+    return mosaic
+
+
+def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an (h, w, ...) picture as its EXIF orientation (1..8) says."""
+    if orientation in (5, 6, 7, 8):
+        picture = picture.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

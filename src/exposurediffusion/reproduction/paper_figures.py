@@ -1,0 +1,202 @@
+"""The paper's figures from runs: what is measured for each, and the plot and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from exposurediffusion.datasets.samples import Sample
+from exposurediffusion.evaluation.cost import cost
+from exposurediffusion.evaluation.measure import cropped
+from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
+from exposurediffusion.evaluation.summary import Cell, Figure, Table
+from exposurediffusion.reproduction.capacity import Point, plot_capacity
+from exposurediffusion.reproduction.paper_tables import BACKBONES, RATIOS
+from exposurediffusion.reproduction.plots import (
+    error_change,
+    plot_ablation_heat,
+    plot_convergence,
+    plot_residual_layer,
+    plot_steps_curves,
+)
+from exposurediffusion.reproduction.runs import Figures, Laboratory
+
+EXPOSURES = (0, 1, 2, 3, 4, 6, 9)
+DDIM_STEPS = (1, 2, 5, 10, 20, 50)
+HIGHLIGHT = 0.9
+CORRECTION = "final"
+
+
+def figure4(lab: Laboratory, path: Path) -> list[Table]:
+    """Small networks with the method against large ones without: parameters, multiply-adds, time."""
+    points: list[Point] = []
+    for label, backbone in BACKBONES.items():
+        for method in (False, True):
+            preset = f"p+g-{backbone}-{'exposure' if method else 'feedforward'}"
+            if (model := lab.model(preset, not method)) is None:
+                continue
+            found = _of_ratio(lab.run(preset, not method))
+            points.append(Point(label, method, cost(model, 512, repeats=3), 3 if method else 1, found))
+    plot_capacity(points, path)
+    rows: list[list[Cell]] = [
+        [
+            point.label,
+            "with the method" if point.method else "feed-forward, equal compute",
+            f"{point.cost.parameters:,}",
+            f"{point.evaluations * point.cost.multiply_adds / 1e9:.2f} G",
+            point.seconds,
+            *(point.figures.get(ratio) for ratio in RATIOS),
+        ]
+        for point in points
+    ]
+    header = [
+        "network",
+        "training",
+        "parameters",
+        "multiply-adds of an inference",
+        "seconds",
+        *map("x{}".format, RATIOS),
+    ]
+    return [Table("Figure 4: small with the method against large without", header, rows, _notes(lab))]
+
+
+def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table]:
+    """Mask and error change of the adaptive residual layer on a scene; by default the one with most highlights."""
+    presets = {"with": "p+g-nafnet1-exposure", "without": "p+g-nafnet1-exposure-no-residual"}
+    paths = {name: found for name, preset in presets.items() if (found := lab.path(preset)) is not None}
+    if len(paths) < len(presets):  # all were asked for, so all that miss are told
+        return []
+    opened, _ = lab.opened(lab.selection)
+    samples = [(pair.scene, cropped(opened[i], lab.protocol.crop)) for i, pair in enumerate(opened.pairs)]
+    sample = _brightest(samples, scene)
+    clean = sample.clean.clamp(0, 1)
+    rows: list[list[Cell]] = []
+    maps, mask, captions = {}, torch.zeros(1, *clean.shape[1:]), {}
+    for name, weights in paths.items():
+        answer = lab.contender(weights, None, {})(sample)
+        first, last = (
+            illuminance_correction(image[None], clean[None])[0]
+            for image in (answer.first, answer.estimate)
+            if image is not None
+        )
+        maps[name], mask = error_change(first, last, clean), mask if answer.mask is None else answer.mask
+        bright = clean.amax(dim=0) > HIGHLIGHT
+        captions[name] = f"{name} the layer, {psnr(last, clean):.2f} dB"
+        inside = float(maps[name][bright].mean()) if bool(bright.any()) else None
+        rows.append([f"{name} the layer", psnr(first, clean), psnr(last, clean), float(maps[name].mean()), inside])
+    told = ("low-light capture", f"reference ({sample.name}, x{sample.ratio:g})", "adaptive mask M")
+    assert sample.capture is not None  # pairs have one
+    plot_residual_layer(
+        sample.capture, clean, mask, maps["without"], maps["with"], path, (*told, captions["without"], captions["with"])
+    )
+    header = [
+        "network",
+        "PSNR, first step",
+        "PSNR, last step",
+        "mean error change",
+        f"of it where the reference > {HIGHLIGHT}",
+    ]
+    return [Table(f"Figure 5: the adaptive residual layer on scene {sample.name}", header, rows, _notes(lab))]
+
+
+def _brightest(samples: Sequence[tuple[str, Sample]], scene: str | None) -> Sample:
+    """The scene with most highlights, at its highest ratio; or the one that is named."""
+    chosen = [sample for name, sample in samples if scene in (None, name)]
+    if not chosen:
+        raise ValueError(f"no scene {scene!r}; there are {', '.join(dict.fromkeys(name for name, _ in samples))}")
+    return max(chosen, key=lambda s: (float((s.clean > HIGHLIGHT).float().mean()), s.ratio or 1))
+
+
+def figure6(lab: Laboratory, path: Path) -> list[Table]:
+    """Quality against the number of steps, NAFNet-1, ELD noise: with the method's training and without."""
+    curves = {
+        "feed-forward training (equal compute)": _curve(
+            lambda t: lab.run("eld-nafnet1-feedforward", True, steps=t), EXPOSURES
+        ),
+        "... with photon planes": _curve(
+            lambda t: lab.run("eld-nafnet1-feedforward-photons", True, steps=t), EXPOSURES
+        ),
+        "with the method": _curve(lambda t: lab.run("eld-nafnet1-exposure", steps=t), EXPOSURES),
+    }
+    plot_steps_curves({r: {k: _at(c, r) for k, c in curves.items() if c} for r in RATIOS}, path, trained=2)
+    return [_table(lab, "Figure 6: quality against steps T", "T", curves, EXPOSURES)]
+
+
+def figure8(lab: Laboratory, path: Path) -> list[Table]:
+    """Convergence over network evaluations at x100: the method against DDIM."""
+    ours = _curve(lambda n: lab.run("p+g-unet-exposure", steps=n - 1), tuple(t + 1 for t in EXPOSURES))
+    curves = {"the method (UNet)": ours}
+    for size in ("small", "large"):
+        curves[f"conditional diffusion, {size}"] = _curve(
+            lambda n, size=size: lab.run(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS
+        )
+    found = {label: _at(curve, 100) for label, curve in curves.items() if curve}
+    plot_convergence(found, path, "x100, P+G noise in training")
+    steps = tuple(sorted({n for curve in curves.values() for n in curve}))
+    return [_table(lab, "Figure 8: convergence", "network evaluations", curves, steps)]
+
+
+def ablations(lab: Laboratory, path: Path) -> list[Table]:
+    """What its readers ask for: choices in training, choices in inference, T in training against T in inference."""
+    base, named = "eld-nafnet1-exposure", ("", "-t1", "-t3", "-markov", "-mean", "-kl", "-unclamped", "-corrected")
+    trained = {f"{base}{what}": lab.run(f"{base}{what}") for what in named}
+    inference: dict[str, Figures] = {}
+    for transition in ("restart", "markov"):
+        for increment in ("sampled", "mean"):
+            for schedule in ("official", "paper"):
+                inference[f"{transition}, {increment} increments, schedule {schedule}"] = lab.run(
+                    base, transition=transition, increment=increment, schedule=schedule
+                )
+    inference["capture and states not clamped"] = lab.run(base, clamp=None)
+    heat = {
+        (t, steps): lab.run(base + ("" if t == 2 else f"-t{t}"), steps=steps)
+        for t in (1, 2, 3)
+        for steps in (0, 1, 2, 3, 4)
+    }
+    plot_ablation_heat(
+        {key: (f.psnr if (f := figures.get((300, CORRECTION))) else None) for key, figures in heat.items()},
+        path,
+        title="PSNR at x300, NAFNet-1, ELD noise",
+    )
+    crossed = {f"trained with T = {t}, run with T = {steps}": figures for (t, steps), figures in heat.items()}
+    return [
+        _rows(lab, "Ablation: choices in training", trained),
+        _rows(lab, f"Ablation: choices in inference ({base})", inference),
+        _rows(lab, "Ablation: T in training against T in inference", crossed),
+    ]
+
+
+def _curve(run: Callable[[int], Figures], steps: Sequence[int]) -> dict[int, Figures]:
+    found = {step: run(step) for step in steps}
+    return {step: figures for step, figures in found.items() if figures}
+
+
+def _at(curve: Mapping[int, Figures], ratio: int) -> dict[int, Figure | None]:
+    return {step: figures.get((ratio, CORRECTION)) for step, figures in curve.items()}
+
+
+def _of_ratio(figures: Figures) -> dict[int, Figure | None]:
+    return {ratio: figures.get((ratio, CORRECTION)) for ratio in RATIOS}
+
+
+def _rows(lab: Laboratory, title: str, found: Mapping[str, Figures]) -> Table:
+    rows = [[name, *_of_ratio(figures).values()] for name, figures in found.items()]
+    return Table(title, ["", *map("x{}".format, RATIOS)], rows, _notes(lab))
+
+
+def _table(
+    lab: Laboratory, title: str, head: str, curves: Mapping[str, Mapping[int, Figures]], steps: Sequence[int]
+) -> Table:
+    rows: list[list[Cell]] = [
+        [label, step, *_of_ratio(curve[step]).values()]
+        for label, curve in curves.items()
+        for step in steps
+        if step in curve
+    ]
+    return Table(title, ["", head, *map("x{}".format, RATIOS)], rows, _notes(lab))
+
+
+def _notes(lab: Laboratory) -> list[str]:
+    return [f"PSNR in dB / SSIM, correction {CORRECTION}. Measured: {lab.told()}."]

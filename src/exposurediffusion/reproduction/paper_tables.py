@@ -1,0 +1,279 @@
+"""The paper's tables again: ours in its layout, its own figures beside them, a table for each correction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import isnan, sqrt
+from pathlib import Path
+
+from exposurediffusion.evaluation.cost import Cost, cost, multiply_adds
+from exposurediffusion.evaluation.measure import Correction
+from exposurediffusion.evaluation.methods import BlockMatching, Capture
+from exposurediffusion.evaluation.paper import (
+    TABLE2,
+    TABLE3,
+    TABLE4,
+    TABLE5A,
+    TABLE5B,
+    TABLE6,
+    TABLE7A,
+    TABLE7B,
+    PaperTable,
+)
+from exposurediffusion.evaluation.selection import Selection
+from exposurediffusion.evaluation.summary import Cell, Figure, Table
+from exposurediffusion.reproduction.runs import Figures, Laboratory
+
+RATIOS = (100, 250, 300)
+ORDER: tuple[Correction, ...] = ("final", "oracle", "none")
+NOISES = {"P+G": "p+g", "Paired data": "paired", "ELD": "eld", "PMN": "pmn"}
+BACKBONES = {"UNet": "unet", "NAFNet-1": "nafnet1", "NAFNet-2": "nafnet2"}
+EQUAL = {False: "equal iterations", True: "equal compute"}
+COMPARED = (
+    "feed-forward, equal iterations", "feed-forward, equal compute", "with the method",
+    "gain (equal iterations)", "gain (equal compute)", "paper: baseline", "paper: with the method",
+)  # fmt: skip
+
+
+def table2(lab: Laboratory) -> list[Table]:
+    """Methods on SID Sony."""
+    rows: list[tuple[str, str | None, Figures]] = [
+        ("the capture itself", None, lab.baseline(Capture())),
+        ("BM3D", "BM3D", _classical(lab, False)),
+        ("A-BM3D", "A-BM3D", _classical(lab, True)),
+        *((f"N2N, {EQUAL[m]}", "N2N", lab.run("noise2noise-unet-feedforward", m)) for m in (False, True)),
+        *((f"P+G, {EQUAL[m]}", "P+G", feedforward(lab, "p+g-unet", m)[0]) for m in (False, True)),
+        ("Ours", "Ours", lab.run("p+g-unet-exposure")),
+    ]
+    return _listing(lab, TABLE2, [(name, (row,) if row else None, found) for name, row, found in rows])
+
+
+def _classical(lab: Laboratory, anscombe: bool, selection: Selection | None = None) -> Figures:
+    try:
+        return lab.baseline(BlockMatching(anscombe), selection)
+    except ValueError as error:  # the extra is not installed
+        lab.report(str(error))
+        return {}
+
+
+def table3(lab: Laboratory, root: Path) -> list[Table]:
+    """Methods on the cameras of ELD, in `root`."""
+    cells: dict[tuple[tuple[str, ...], str], Figures] = {}
+    cameras = list(dict.fromkeys(camera for camera, _ in TABLE3.rows))
+    for camera in cameras:
+        if not (root / camera).is_dir():
+            lab.report(f"{root}: no folder {camera}; its rows stay empty")
+            continue
+        chosen = replace(lab.selection, root=root, dataset="eld", camera=camera, split="auto", subset="auto")
+        found = {
+            "BM3D": _classical(lab, False, chosen),
+            "N2N": lab.run("noise2noise-unet-feedforward", True, selection=chosen),
+            "P+G": lab.run("p+g-unet-feedforward", True, selection=chosen),
+            "Ours": lab.run("p+g-unet-exposure", selection=chosen),
+        }
+        cells |= {((camera,), column): figures for column, figures in found.items()}
+    columns = TABLE3.columns
+    header = ["camera", "ratio", *columns, *(f"paper: {column}" for column in columns)]
+
+    def rows(correction: Correction) -> list[list[Cell]]:
+        return [
+            [camera, ratio]
+            + [cells.get(((camera,), c), {}).get((int(ratio[1:]), correction)) for c in columns]
+            + [_paper(TABLE3, (camera, ratio), c) for c in columns]
+            for camera, ratio in TABLE3.rows
+        ]
+
+    return _by_correction(lab, "Table 3: methods on ELD (learned ones at equal compute)", header, rows)
+
+
+def table4(lab: Laboratory) -> list[Table]:
+    """Training data and noise models, UNet."""
+    rows = {(f"x{ratio}", name): (f"{noise}-unet", ratio) for ratio in RATIOS for name, noise in NOISES.items()}
+    return _comparison(lab, TABLE4, "Baseline", "w/ Ours", rows)
+
+
+def table5(lab: Laboratory) -> list[Table]:
+    """Backbones (5a), and what they cost (5b)."""
+    rows = {
+        (f"x{ratio}", noise, name): (f"{NOISES[noise]}-{backbone}", ratio)
+        for ratio in RATIOS
+        for noise in ("P+G", "ELD")
+        for name, backbone in BACKBONES.items()
+    }
+    presets = {name: f"p+g-{backbone}-exposure" for name, backbone in BACKBONES.items()}
+    return [*_comparison(lab, TABLE5A, "Baseline", "w/ Ours", rows), _costs(lab, "Table 5b", presets, TABLE5B)]
+
+
+def table6(lab: Laboratory) -> list[Table]:
+    """Trained at x100 alone, PMN, NAFNet-2."""
+    rows = {(f"x{ratio}", ""): ("pmn-nafnet2", ratio) for ratio in (250, 300)}
+    return _comparison(lab, TABLE6, "Baseline", "Ours", rows, "-x100")
+
+
+def table7(lab: Laboratory) -> list[Table]:
+    """Against conditional diffusion (7a), and what it costs (7b)."""
+    named = {
+        "UNet": ("p+g-unet-exposure", False),
+        "Diffusion-based-1": ("p+g-diffusion-large", True),
+        "Diffusion-based-2": ("p+g-diffusion-small", True),
+    }
+    rows = [(name, (name,), lab.run(preset, matched)) for name, (preset, matched) in named.items()]
+    presets = dict(zip(TABLE7B, (preset for preset, _ in named.values()), strict=True))
+    return [*_listing(lab, TABLE7A, rows), _costs(lab, "Table 7b", presets, TABLE7B)]
+
+
+def feedforward(lab: Laboratory, stem: str, matched: bool, ending: str = "") -> tuple[Figures, bool]:
+    """The better of a feed-forward baseline's two input variants, and whether it is the one with photon planes.
+
+    Better is a higher PSNR (correction `final`) in the mean over the ratios, on the very scenes that are reported:
+    what doubt there is favours the baseline.
+    """
+    plain = lab.run(f"{stem}-feedforward{ending}", matched)
+    if ending or not lab.tried(f"{stem}-feedforward-photons", matched):
+        return plain, False  # an optional row: only where somebody has trained it
+    photons = lab.run(f"{stem}-feedforward-photons", matched)
+    return (photons, True) if _level(photons) > _level(plain) else (plain, False)
+
+
+def _level(figures: Figures) -> float:
+    found = [figure.psnr for (_, correction), figure in figures.items() if correction == "final"]
+    return sum(found) / len(found) if found else float("-inf")
+
+
+def _comparison(
+    lab: Laboratory,
+    paper: PaperTable,
+    baseline: str,
+    method: str,
+    rows: Mapping[tuple[str, ...], tuple[str, int]],
+    ending: str = "",
+) -> list[Table]:
+    """With the method against without: a row for each stem of presets and ratio."""
+    runs: dict[str, tuple[Figures, Figures, Figures]] = {}
+    told: list[str] = []
+    for stem in dict.fromkeys(stem for stem, _ in rows.values()):
+        few, photons = feedforward(lab, stem, False, ending)
+        many, more = feedforward(lab, stem, True, ending)
+        runs[stem] = few, many, lab.run(f"{stem}-exposure{ending}")
+        told += [f"{stem}, {EQUAL[m]}" for m, used in ((False, photons), (True, more)) if used]
+
+    def cells(correction: Correction) -> list[list[Cell]]:
+        filled: list[list[Cell]] = []
+        for labels, (stem, ratio) in rows.items():
+            few, many, ours = (figures.get((ratio, correction)) for figures in runs[stem])
+            measured = few, many, ours, _gain(ours, few), _gain(ours, many)
+            filled.append([*filter(None, labels), *measured, *_published(paper, labels, baseline, method)])
+        return filled
+
+    heads = [head for head, label in zip(paper.heads, next(iter(rows)), strict=True) if label]
+    notes = [f"Baselines that were better with photon planes, and are shown so: {'; '.join(told)}."] if told else []
+    return _by_correction(lab, f"{paper.name}: {paper.caption}", [*heads, *COMPARED], cells, notes)
+
+
+def _gain(ours: Figure | None, baseline: Figure | None) -> str | None:
+    """The difference in dB, and its standard error if both have several seeds."""
+    if ours is None or baseline is None:
+        return None
+    gain = f"{ours.psnr - baseline.psnr:+.2f}"
+    if ours.spread is None or baseline.spread is None:
+        return gain
+    return f"{gain} ±{sqrt(ours.spread**2 / ours.seeds + baseline.spread**2 / baseline.seeds):.2f}"
+
+
+def _published(paper: PaperTable, labels: tuple[str, ...], baseline: str, method: str) -> list[Cell]:
+    if labels[-1]:
+        return [_paper(paper, labels, column) for column in (baseline, method)]
+    return [_paper(paper, (labels[0], name), paper.columns[0]) for name in (baseline, method)]  # Table 6 has them below
+
+
+def _listing(
+    lab: Laboratory, paper: PaperTable, rows: Sequence[tuple[str, tuple[str, ...] | None, Figures]]
+) -> list[Table]:
+    """A row for each method, ratios across."""
+
+    def published(row: tuple[str, ...] | None, ratio: int) -> Cell:
+        if row is None:
+            return None
+        if f"x{ratio}" in paper.columns:
+            return _paper(paper, row, f"x{ratio}")
+        return _paper(paper, (f"x{ratio}", *row), paper.columns[0])
+
+    def cells(correction: Correction) -> list[list[Cell]]:
+        return [
+            [name, *(found.get((r, correction)) for r in RATIOS), *(published(row, r) for r in RATIOS)]
+            for name, row, found in rows
+        ]
+
+    header = ["model", *(f"x{ratio}" for ratio in RATIOS), *(f"paper x{ratio}" for ratio in RATIOS)]
+    return _by_correction(lab, f"{paper.name}: {paper.caption}", header, cells)
+
+
+def _by_correction(
+    lab: Laboratory,
+    title: str,
+    header: Sequence[str],
+    rows: Callable[[Correction], list[list[Cell]]],
+    notes: Sequence[str] = (),
+) -> list[Table]:
+    chosen: list[Correction] = [correction for correction in ORDER if correction in lab.protocol.corrections]
+    told = [
+        f"PSNR in dB / SSIM. Measured: {lab.told()}.",
+        "The paper's figures are of SID or ELD, correction oracle; what was not measured is a dash.",
+        *notes,
+    ]
+    return [
+        Table(f"{title} (correction: {each})", header, rows(each), told if each == chosen[-1] else ())
+        for each in chosen
+    ]
+
+
+def rates(lab: Laboratory) -> list[Table]:
+    """What the search for learning rates found; nothing if there was none."""
+    if not lab.trials:
+        return []
+    rows: list[list[Cell]] = [
+        [
+            name,
+            *(None if isnan(trial.figures[rate]) else f"{trial.figures[rate]:.2f}" for rate in lab.rates),
+            None if trial.rate is None else f"{trial.rate:g}",
+        ]
+        for name, trial in sorted(lab.trials.items())
+    ]
+    note = "PSNR in dB on the validation split, correction final, seed 0; further seeds are trained at the chosen rate."
+    return [Table("Learning rates", ["run", *(f"{rate:g}" for rate in lab.rates), "chosen"], rows, [note])]
+
+
+def _paper(table: PaperTable, row: tuple[str, ...], column: str) -> Cell:
+    found = table.get(row, column)
+    return None if found is None else Figure(found.psnr, found.ssim)
+
+
+def _costs(lab: Laboratory, title: str, presets: Mapping[str, str], paper: Mapping[str, Cost]) -> Table:
+    """Parameters, multiply-adds and time of one evaluation, of the paper's networks and of those measured here."""
+    rows: list[list[Cell]] = []
+    for name, preset in presets.items():
+        recipes = [lab.full_size(preset)]
+        if (here := lab.model(preset, "diffusion" in preset)) is not None and here.config != recipes[0].config:
+            recipes.append(here)
+        for place, model in enumerate(recipes):
+            mine, published = cost(model, 512, repeats=3), paper[name] if place == 0 else None
+            counted = multiply_adds(model, 512, as_published=True)
+            rows.append(
+                [
+                    name if place == 0 else f"{name}, as measured here",
+                    f"{mine.parameters:,}",
+                    f"{mine.multiply_adds / 1e9:.2f} G",
+                    f"{counted / 1e9:.2f} G",
+                    None if mine.seconds is None else f"{mine.seconds:.2f} s",
+                    published and f"{published.parameters:,}",
+                    published and f"{published.multiply_adds / 1e9:.2f} G",
+                    published and published.seconds and f"{published.seconds:.4f} s",
+                ]
+            )
+    header = ["network", "parameters", "multiply-adds", "counted as published", "time", *_COST_PAPER]
+    note = "One evaluation of 512x512 packed pixels; time: median of 3 on this machine, fp32."
+    return Table(f"{title}: cost", header, rows, [note])
+
+
+_COST_PAPER = ("paper: parameters", "paper: FLOPs", "paper: time")

@@ -1,0 +1,93 @@
+"""Checkpoint files of training runs: written whole or not at all, and taken only by the run that they are of."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exposurediffusion.files.atomic import atomic
+from exposurediffusion.training.recipe import Recipe
+
+_MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a run (`Run.state`), whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    torch.save(state, content)
+    with atomic(path) as stream:
+        stream.write(content.getbuffer())
+        stream.write(_MARK + b"%08x" % zlib.crc32(content.getbuffer()))
+
+
+def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -> dict[str, Any]:
+    """The state of a run, read by PyTorch's restricted loader, tensors on the CPU.
+
+    Args:
+        path: the file.
+        recipe: of the run that goes on.
+        processes: that it has.
+        by_time: whether it ends by time (`minutes`), not by iterations.
+
+    Raises:
+        ValueError: it is damaged, or of another recipe, number of processes, or measure of its length.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); choose another output folder") from error
+    whole, mark, digits = content.rpartition(_MARK)
+    if mark and digits != b"%08x" % zlib.crc32(whole):
+        raise ValueError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
+        known, before = json.loads(state["recipe"]), state["processes"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
+    changed = differences(known, json.loads(json.dumps(recipe.to_dict())))
+    if changed:
+        raise ValueError(
+            f"{path} is of another recipe ({', '.join(changed[:4])}): choose another output folder, or remove it"
+        )
+    if before != processes:
+        raise ValueError(
+            f"{path} was written by {before} processes, this run has {processes}: "
+            "the order of the data would change; use as many, or choose another output folder"
+        )
+    if (state.get("minutes") is not None) != by_time:
+        length = "iterations" if by_time else "minutes"
+        raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
+    return state
+
+
+def kept(path: Path) -> str:
+    """What there is of a run whose present weights are not worth keeping, and what to do."""
+    there = f"{path}, of an earlier iteration, stays" if path.exists() else "there is no checkpoint"
+    return f"{there}; begin anew in another folder with a lower --optimizer.lr, or a --optimizer.clip-norm of 1"
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a checkpoint that is no good."""
+    weights = path.with_suffix(".safetensors")
+    begin = f"begin from its weights by --initial {weights} in another folder, or " if weights.is_file() else ""
+    return f"{begin}remove it to begin anew"
+
+
+def differences(first: Any, second: Any, name: str = "") -> list[str]:
+    """The fields in which two recipes or networks differ, each with both values."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = sorted(first.keys() | second.keys())
+        inner = (differences(first.get(k), second.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
+        return [difference for found in inner for difference in found]
+    return [] if first == second else [f"{name} {first} there, {second} here"]

@@ -1,0 +1,323 @@
+"""The laboratory: runs found, missing or trained, measured once, over seeds; what distinguishes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exposurediffusion.datasets.open import open_dataset
+from exposurediffusion.evaluation.measure import Protocol
+from exposurediffusion.evaluation.methods import Capture, Diffusion, Network
+from exposurediffusion.evaluation.results import Results
+from exposurediffusion.evaluation.score import score
+from exposurediffusion.evaluation.selection import Selection
+from exposurediffusion.evaluation.summary import summarise
+from exposurediffusion.reproduction import budget as budgets
+from exposurediffusion.reproduction import runs as reproduction
+from exposurediffusion.reproduction.budget import Budget
+from exposurediffusion.reproduction.runs import Laboratory
+from exposurediffusion.training import trainer
+from exposurediffusion.training.presets import Preset, find_preset
+from exposurediffusion.training.recipe import Recipe
+from exposurediffusion.training.run import NonFiniteLoss
+from exposurediffusion.weights.file import TrainedDenoiser, load
+from tests.simulated import DRAWN, SMALL, STEADY, weights_like
+from tests.tiny import PLAIN
+
+RUN = "p+g-unet-exposure"
+Make = Callable[..., Laboratory]
+
+
+@pytest.fixture
+def laboratory(simsid: Path, tmp_path: Path) -> Make:
+    """On x100 alone, one correction."""
+
+    def make(**changes: Any) -> Laboratory:
+        chosen = Selection(simsid, ratios=(100,))
+        made = Laboratory(chosen, tmp_path / "runs", tmp_path / "out", Protocol(corrections=("final",)), Budget(2))
+        return replace(made, **changes)
+
+    return make
+
+
+def put(folder: Path, name: str, seed: int = 0, **options: Any) -> Path:
+    return weights_like(
+        folder / "runs" / name / "weights.safetensors", options.pop("sampling", STEADY), seed, **options
+    )
+
+
+def test_a_run_is_measured_with_what_its_weights_were_made_for(laboratory: Make, tmp_path: Path) -> None:
+    path = put(tmp_path, RUN)
+    lab = laboratory()
+    figures = lab.run(RUN)
+    assert set(figures) == {(100, "final")}
+    _, results = lab.opened(lab.selection)
+    records = results.of(f"{RUN}, T = 1")
+    assert [record.scene for record in records] == ["10001", "10002"]
+    assert figures[100, "final"].psnr == pytest.approx(np.mean([record.psnr for record in records]))
+    assert lab.missing == []
+    contender = lab.contender(path, None, {})
+    assert isinstance(contender, Network)
+    assert contender.sampling == STEADY
+    assert len(contender.digest) == 12
+
+
+def test_missing_runs_are_noted_once_and_further_seeds_are_a_bonus(laboratory: Make) -> None:
+    lab = laboratory(seeds=3)
+    assert lab.run(RUN) == {}
+    assert lab.run(RUN, True) == {}
+    assert lab.model(RUN) is None
+    assert lab.missing == [RUN, f"{RUN}+compute"]
+
+
+def test_choices_of_sampling_are_measured_beside_each_other(laboratory: Make, tmp_path: Path) -> None:
+    put(tmp_path, RUN, sampling=DRAWN)
+    lab = laboratory()
+    found = [lab.run(RUN), lab.run(RUN, steps=0), lab.run(RUN, transition="markov"), lab.run(RUN, clamp=None)]
+    assert len({figures[100, "final"].psnr for figures in found}) == 4
+    _, results = lab.opened(lab.selection)
+    names = {record.contender for record in results.records}
+    assert names == {f"{RUN}, T = {end}" for end in ("2", "0", "2, transition markov", "2, clamp None")}
+
+
+def test_seeds_are_merged_into_mean_and_spread(laboratory: Make, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        put(tmp_path, RUN + (f"+seed{seed}" if seed else ""), seed)
+    alone = [laboratory(output=tmp_path / f"out{n}").run(RUN)[100, "final"].psnr for n in (0,)]
+    lab = laboratory(seeds=3)
+    figure = lab.run(RUN)[100, "final"]
+    _, results = lab.opened(lab.selection)
+    names = [f"{RUN}{end}, T = 1" for end in ("", "+seed1", "+seed2")]
+    means = [np.mean([record.psnr for record in results.of(name)]) for name in names]
+    assert means[0] == pytest.approx(alone[0])
+    assert figure.psnr == pytest.approx(np.mean(means))
+    assert figure.spread == pytest.approx(np.std(means, ddof=1))
+    assert figure.images == 2
+    assert "seeds 3" in lab.told()
+
+
+def test_nothing_is_measured_twice(laboratory: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, RUN)
+    measured: list[str] = []
+    original = Network.__call__
+
+    def counted(self: Network, *arguments: Any, **options: Any) -> Any:
+        measured.append(self.name)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Network, "__call__", counted)
+    first = laboratory()
+    figures = first.run(RUN)
+    assert first.run(RUN) == figures
+    assert len(measured) == 2  # captures
+    assert laboratory().run(RUN) == figures  # another process
+    assert len(measured) == 2
+
+
+def test_weights_that_were_trained_anew_are_not_mixed_up(laboratory: Make, tmp_path: Path) -> None:
+    put(tmp_path, RUN, 0)
+    laboratory().run(RUN)
+    put(tmp_path, RUN, 1)
+    with pytest.raises(ValueError, match=r"was measured with other settings.*remove it, or choose another"):
+        laboratory().run(RUN)
+
+
+def test_dark_shading_is_taken_off_for_pmn_alone(laboratory: Make, simsid: Path, tmp_path: Path) -> None:
+    for name in (RUN, "pmn-unet-exposure"):
+        put(tmp_path, name)
+    lab = laboratory(dark_shading=simsid / "Sony" / "dark")
+    first, second = lab.run(RUN), lab.run("pmn-unet-exposure")
+    assert first[100, "final"].psnr != second[100, "final"].psnr  # the very same weights
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"measured", "measured-dark-shading"}
+    assert laboratory(output=tmp_path / "other").run("pmn-unet-exposure") == first
+
+
+def test_baselines_need_no_weights(laboratory: Make, simsid: Path) -> None:
+    lab, told = laboratory(), []
+    lab.tick = lambda *progress: told.append(progress)
+    figures = lab.baseline(Capture())
+    assert figures[100, "final"].images == 2
+    assert told == [("capture", 1, 2), ("capture", 2, 2)]
+    assert simsid.name in lab.told()
+    assert "correction" in lab.told()
+    assert "crop whole" in lab.told()
+
+
+def test_diffusion_models(laboratory: Make, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    path = put(tmp_path, "p+g-diffusion-small+compute", diffusion=True)
+    lab = laboratory()
+    contender = lab.contender(path, None, {})
+    assert isinstance(contender, Diffusion)
+    assert contender.steps == 2
+    assert lab.run("p+g-diffusion-small", True, steps=1)[100, "final"].psnr > 0
+    assert lab.full_size("p+g-diffusion-small").config == find_preset("p+g-diffusion-small").recipe.diffusion
+
+
+# -------------------------------------------------------------------------------------------------- learning rates
+
+RATES = (0.001, 0.003)
+
+
+def validation(lab: Laboratory, name: str) -> dict[int, float]:
+    """PSNR of a run on the validation split, by ratio, measured apart from the laboratory's own."""
+    unseen = replace(lab.selection, split="validation", ratios=())
+    (path,) = lab.weights.glob(f"{name}/weights.safetensors")
+    results = Results(lab.output / f"independent-{name}", {})
+    score(unseen.open(), [lab.contender(path, None, {})], lab.protocol, results)
+    return {ratio: figure.psnr for (_, ratio, _), figure in summarise(results.records).items()}
+
+
+@pytest.mark.parametrize("preset", [RUN, "pmn-nafnet2-exposure-x100"])
+def test_the_rate_is_chosen_on_validation_at_the_ratios_trained(laboratory: Make, tmp_path: Path, preset: str) -> None:
+    for seed, rate in enumerate(RATES):
+        put(tmp_path, f"{preset}@{rate}", seed)
+    lab = laboratory(rates=RATES)
+    figure = lab.run(preset)[100, "final"]
+    found = {rate: validation(lab, f"{preset}@{rate}") for rate in RATES}
+    assert all(set(figures) == {100, 250, 300} for figures in found.values())
+    only = (100,) if preset.endswith("x100") else (100, 250, 300)
+    levels = {rate: np.mean([figures[ratio] for ratio in only]) for rate, figures in found.items()}
+    trial = lab.trials[preset]
+    assert trial.figures == pytest.approx(levels)
+    assert trial.rate == max(levels, key=lambda rate: levels[rate])
+    _, results = lab.opened(lab.selection)
+    assert {record.contender for record in results.records} == {f"{preset}@{trial.rate}, T = 1"}  # no other was tested
+    assert figure.psnr == pytest.approx(np.mean([record.psnr for record in results.records]))
+    assert (tmp_path / "out" / "validation" / "measured" / "images.csv").is_file()
+
+
+def test_a_rate_is_never_chosen_on_what_is_measured(laboratory: Make, simsid: Path, tmp_path: Path) -> None:
+    """As SID's published subset, which has scenes of its validation split."""
+    put(tmp_path, f"{RUN}@0.003")
+    lab = laboratory(rates=RATES, selection=Selection(simsid, split="all", ratios=(100,)))
+    with pytest.raises(ValueError, match=r"all validation scenes are among those that are measured.*leave out --rates"):
+        lab.run(RUN)
+
+
+def test_scenes_that_are_left_out_do_not_count_even_if_measured_before(laboratory: Make) -> None:
+    lab = laboratory()
+    both = lab.measured(Capture(), lab.selection)
+    left, kept = sorted({record.scene for record in both})
+    lab = replace(lab, without=frozenset({left}), _opened={})  # with the same figures on disk
+    assert {pair.scene for pair in lab.opened(lab.selection)[0].pairs} == {kept}
+    assert {record.scene for record in lab.measured(Capture(), lab.selection)} == {kept}
+    alone = np.mean([record.psnr for record in both if record.scene == kept])
+    assert lab.baseline(Capture())[100, "final"].psnr == pytest.approx(alone)
+
+
+def test_further_seeds_take_the_rate_that_was_chosen(laboratory: Make, tmp_path: Path) -> None:
+    for seed, rate in enumerate(RATES):
+        put(tmp_path, f"{RUN}@{rate}", seed)
+        put(tmp_path, f"{RUN}+seed1@{rate}", seed)
+    lab = laboratory(rates=RATES, seeds=2)
+    assert lab.run(RUN)[100, "final"].spread is not None
+    _, results = lab.opened(lab.selection)
+    chosen = lab.trials[RUN].rate
+    names = {record.contender for record in results.records}
+    assert names == {f"{RUN}{seed}@{chosen}, T = 1" for seed in ("", "+seed1")}
+
+
+def test_rates_that_nobody_trained_are_missing(laboratory: Make, tmp_path: Path) -> None:
+    lab = laboratory(rates=RATES)
+    assert not lab.tried(RUN)
+    assert lab.run(RUN) == {}
+    assert lab.missing == [RUN]
+    put(tmp_path, f"{RUN}@0.003")
+    put(tmp_path, RUN)  # of the budget's own rate: is no candidate
+    lab = laboratory(rates=RATES)
+    assert lab.tried(RUN)
+    assert lab.path(RUN) == tmp_path / "runs" / f"{RUN}@0.003" / "weights.safetensors"
+    assert lab.missing == [f"{RUN}@0.001"]
+    assert np.isnan(lab.trials[RUN].figures[0.001])
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two iterations of patches of 16x16; the devices that are asked for."""
+    original = budgets.Budget.recipe
+
+    def recipe(self: Budget, preset: Preset, *others: Any) -> Recipe:
+        whole = original(self, preset, *others)
+        return replace(
+            whole, batch=2, patch=16, denoiser=replace(whole.denoiser, backbone="unet", options=SMALL.options)
+        )
+
+    asked: list[str] = []
+
+    def train(*arguments: Any, execution: Any, **options: Any) -> Path:
+        asked.append(execution.device)
+        return original_train(*arguments, execution=replace(PLAIN, device=execution.device), **options)
+
+    original_train = trainer.train
+    monkeypatch.setattr(budgets.Budget, "recipe", recipe)
+    monkeypatch.setattr(trainer, "train", train)
+    return asked
+
+
+def test_what_is_missing_is_trained_once(laboratory: Make, quick: list[str], tmp_path: Path) -> None:
+    told: list[str] = []
+    for _ in range(2):
+        lab = laboratory(training=True, report=told.append)
+        assert lab.run(RUN)[100, "final"].images == 2
+        assert lab.run("paired-unet-feedforward", True)[100, "final"].images == 2
+        assert lab.missing == []
+    assert quick == ["cpu", "cpu"]
+    assert sum("training" in line for line in told) == 2
+    model = load(tmp_path / "runs" / RUN / "weights.safetensors")
+    assert isinstance(model, TrainedDenoiser)
+    assert model.card.training["preset"] == RUN
+    assert model.card.training["iterations"] == 2
+    twin = load(tmp_path / "runs" / "paired-unet-feedforward+compute" / "weights.safetensors")
+    assert twin.card.training["iterations"] == 6
+
+
+def test_each_seed_is_trained(laboratory: Make, quick: list[str], tmp_path: Path) -> None:
+    figure = laboratory(training=True, seeds=2).run(RUN)[100, "final"]
+    assert figure.spread is not None
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {RUN, f"{RUN}+seed1"}
+    seeds = [load(p).card.training["recipe"]["seed"] for p in sorted((tmp_path / "runs").rglob("weights.safetensors"))]
+    assert seeds == [0, 1]
+
+
+def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
+    laboratory: Make, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, trained, told = trainer.train, [], []
+
+    def train(recipe: Recipe, *arguments: Any, **options: Any) -> Path:
+        trained.append((recipe.optimizer.lr, recipe.seed))
+        if recipe.optimizer.lr > 1:
+            raise NonFiniteLoss("the loss is not finite at iteration 1")
+        return kind(recipe, *arguments, **options)
+
+    monkeypatch.setattr(trainer, "train", train)
+    lab = laboratory(training=True, seeds=2, rates=(0.001, 100.0), report=told.append)
+    assert lab.run(RUN)[100, "final"].spread is not None
+    assert trained == [(0.001, 0), (100.0, 0), (0.001, 1)]
+    assert f"{RUN}@100 is out of the choice of rates: the loss is not finite at iteration 1" in told
+    monkeypatch.setattr(budgets, "_rate", lambda _: 100.0)
+    with pytest.raises(ValueError, match="the loss is not finite"):  # without a choice, it is an error
+        laboratory(training=True).run(RUN)
+
+
+def test_training_that_is_stopped_says_how_to_go_on(laboratory: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> Path:
+        raise trainer.Interrupted("stopped at iteration 7; run the same command to go on")
+
+    def opened(*_: Any) -> Any:
+        lab = laboratory()
+        return (open_dataset(lab.selection.root, want="pairs"),) * 2
+
+    monkeypatch.setattr(trainer, "train", stopped)
+    monkeypatch.setattr(reproduction.Source, "open", opened)
+    with pytest.raises(ValueError, match=f"training {RUN.replace('+', '.')}: stopped at iteration 7; run the same"):
+        laboratory(training=True).run(RUN)
