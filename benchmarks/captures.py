@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.datasets.listing import find_images
-from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
 from exposurediffusion.models.device import is_good_at_bfloat16
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.random import log_uniform, seed_of
-from exposurediffusion.physics.sensor import electrons_per_unit
-from exposurediffusion.process.sampling import Sampling, SharedBeginning
+from exposurediffusion.process.sampling import Sampling, SharedBeginning, last
 from exposurediffusion.simulation.capture import LEVEL, colours_of, cut_scene, draw_noise, simulate_long, simulate_short
 from exposurediffusion.simulation.light import load_clean, record
 
@@ -49,19 +48,21 @@ class SimulatedCapture:
     clean: Float[Tensor, "1 c h w"]
     noise: NoiseParameters
 
+    @property
+    def conditions(self) -> Conditions:
+        """What the model is given: the true noise."""
+        return Conditions.of(self.noise, self.ratio)
+
     def denoiser(self, model: ExposureDenoiser) -> SharedBeginning:
         """The model bound to this capture, told the true noise; for as many exposures as are wanted."""
-        noise = self.noise
-        return SharedBeginning(model.denoiser(self.ratio, noise.gain, noise.read_variance.sqrt(), noise.saturation))
+        return SharedBeginning(BoundDenoiser(model, self.conditions))
 
     def expose(self, denoise: SharedBeginning, sampling: Sampling, seed: int = 0) -> Float[Tensor, "1 c h w"]:
         """The last estimate of an exposure, in [0, 1]; `denoise` is from `denoiser`."""
-        electrons = electrons_per_unit(self.ratio, self.noise.gain, self.noise.saturation)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_good_at_bfloat16(CPU)):
             generator = torch.Generator().manual_seed(seed)
             capture = self.capture.contiguous(memory_format=torch.channels_last)
-            steps = sampling.run(denoise, capture, self.ratio, electrons, generator=generator)
-            return deque(steps, maxlen=1).pop().estimate.float().clamp(0, 1)
+            return last(sampling.run(denoise, capture, self.conditions, generator=generator)).float().clamp(0, 1)
 
 
 def simulated_captures(

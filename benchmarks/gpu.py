@@ -29,8 +29,8 @@ from common import machine, rate_of, training_rates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.pictures.views import CleanViews

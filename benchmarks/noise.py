@@ -26,9 +26,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.physics import poisson, random
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import ELDNoise, simulate_capture
 from exposurediffusion.training.batches import Batch
 from exposurediffusion.training.captures import CaptureMaker

@@ -104,7 +104,6 @@ def main(
 def measured(model: TrainedDenoiser, case: SimulatedCapture, samples: int, steps: tuple[int, ...]) -> Iterator[Maps]:
     """The maps of one capture at each T."""
     print(f"  {case.picture}, view {case.view}, {case.camera} x{case.ratio:g}", flush=True)
-    conditions = model.denoiser(case.ratio, case.noise.gain, case.noise.read_variance.sqrt(), case.noise.saturation)
     for count in steps:
         mean, spread = sampled_estimate(model, case, samples, count)
         single = case.expose(case.denoiser(model), replace(model.card.sampling, steps=count))
@@ -115,7 +114,7 @@ def measured(model: TrainedDenoiser, case: SimulatedCapture, samples: int, steps
             error=thin(error),
             local=thin(error - error.mean(dim=(2, 3), keepdim=True)),
             spread=thin(spread),
-            noise=thin(noise_map(mean, torch.ones(1), conditions.conditions)),
+            noise=thin(noise_map(mean, torch.ones(1), case.conditions)),
             error_8=blocks(error).ravel(),
             spread_8=blocks(spread).ravel(),
             psnr=(final(single, case.clean), final(mean, case.clean)),

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from exposurediffusion.process.exposure import (
         ExposureSchedule,
         ExposureStep,
-        SampledIncrement,
         expose,
-        markov,
-        mean_increment,
-        restart,
     )
     from exposurediffusion.process.faithful import faithful
     from exposurediffusion.process.sampling import Sampling
@@ -62,11 +58,7 @@ _MODULES = {
     "process.exposure": (
         "ExposureSchedule",
         "ExposureStep",
-        "SampledIncrement",
         "expose",
-        "markov",
-        "mean_increment",
-        "restart",
     ),
     "process.faithful": ("faithful",),
     "process.sampling": ("Sampling",),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exposurediffusion.baselines.diffusion import DIFFUSION_SIZES, ConditionalDiffusion, DiffusionConfig
-from exposurediffusion.models.denoiser import Conditions
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pad_planes
 
 TINY = DiffusionConfig(channels=(8, 16), layers=1, groups=4, steps=4)

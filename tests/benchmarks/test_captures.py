@@ -12,8 +12,9 @@ import torch
 from captures import CAMERAS, ISOS, RATIOS, SimulatedCapture, simulated_captures
 from torch import Tensor
 
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, Estimate
+from exposurediffusion.models.denoiser import DenoiserConfig, Estimate
 from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.process.sampling import Sampling, SharedBeginning

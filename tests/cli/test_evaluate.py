@@ -18,7 +18,7 @@ from scipy.stats import tukeylambda
 
 from exposurediffusion.cli import evaluate
 from exposurediffusion.cli.main import main
-from exposurediffusion.models.denoiser import Conditions
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load, save_weights

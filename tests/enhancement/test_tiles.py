@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exposurediffusion.enhancement.tiles import TiledDenoiser, split
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.xtrans import GROUPS, BayerOnXTrans
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.weights.file import ModelCard, TrainedDenoiser
 
 UNET = DenoiserConfig("unet", {"width": 4, "depth": 2}, origin=True, noise_map=True)

@@ -11,9 +11,10 @@ from torch import nn
 
 from exposurediffusion.baselines.diffusion import DIFFUSION_SIZES, ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.evaluation.cost import Cost, cost, multiply_adds, parameters, seconds
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.nafnet import GlobalPool, pooling_recorded
 from exposurediffusion.models.xtrans import BayerOnXTrans
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.training.presets import PRESETS
 
 TINY = DenoiserConfig("nafnet", {"width": 4})

@@ -12,10 +12,11 @@ from torch import Tensor
 from exposurediffusion.evaluation import methods as contenders
 from exposurediffusion.evaluation.measure import cropped
 from exposurediffusion.evaluation.methods import BlockMatching, Capture, Contender, Diffusion, Network
-from exposurediffusion.models.denoiser import Conditions, DenoiserConfig
+from exposurediffusion.models.denoiser import BoundDenoiser, DenoiserConfig
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.sensor import electrons_per_unit
-from exposurediffusion.process.exposure import ExposureSchedule, SampledIncrement, expose, restart
+from exposurediffusion.process.exposure import ExposureSchedule, expose
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.weights.file import TrainedDiffusion
 from tests.simulated import DRAWN, SMALL, STEADY, sample, tiny, tiny_diffusion
@@ -62,8 +63,8 @@ def test_a_network_is_the_loop_over_expose() -> None:
             denoise,
             CAPTURE[None],
             ExposureSchedule.official(ratio, 2),
-            transition=restart,
-            increment=SampledIncrement(electrons),
+            transition="restart",
+            electrons=electrons,
             clamp=(0, 1),
             generator=torch.Generator().manual_seed(4),
         )
@@ -85,8 +86,8 @@ def test_a_network_sees_noise_ratio_and_origin() -> None:
     found = network(config=config)(ONE).estimate
     for changed in (replace(ONE, ratio=2.0), replace(ONE, noise=replace(NOISE, read=99 * NOISE.read))):
         assert (network(config=config)(changed).estimate - found).abs().max() > 1e-5
-    bound = tiny(config=config).denoiser(100.0, 0.9, 2.5, 15583.0)
-    steps = STEADY.run(bound, CAPTURE[None], 100.0, 1.0)
+    conditions = Conditions(torch.tensor([100.0]), torch.tensor([0.9]), torch.tensor([2.5]) ** 2, 15583.0)
+    steps = STEADY.run(BoundDenoiser(tiny(config=config), conditions), CAPTURE[None], conditions)
     torch.testing.assert_close([step.estimate for step in steps][-1][0], found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.physics.conditions import Conditions
 
 
 def randomised(module: nn.Module, seed: int = 0) -> Any:

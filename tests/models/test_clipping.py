@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from exposurediffusion.models import denoiser
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser, clip
+from exposurediffusion.physics.conditions import Conditions
 
 VALUES = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.5])
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, ExposureDenoiser, noise_map
 from exposurediffusion.models.nafnet import ChannelNorm, GlobalPool, NAFNet, pooling_recorded, release_pooling
 from exposurediffusion.models.unet import UNet
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from tests.golden.weights import NAFNET1, NAFNET2
 from tests.models.conftest import Fixed, conditions_of, randomised

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.stabilised import Stabiliser
 from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.sensor import SATURATION
 from tests.models.conftest import Fixed, conditions_of, randomised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -14,26 +14,23 @@ from scipy import stats
 from torch import Tensor
 
 from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.sensor import SATURATION, electrons_per_unit
 from exposurediffusion.process.exposure import (
+    TRANSITIONS,
     ExposureSchedule,
-    Increment,
-    SampledIncrement,
+    ExposureStep,
     Transition,
     expose,
-    markov,
-    mean_increment,
-    restart,
+    sampled_light,
 )
-from exposurediffusion.process.sampling import TRANSITIONS, Sampling
+from exposurediffusion.process.sampling import Sampling
 from tests.statistics import BOUND, covariance_z, mean_z, poisson_z, variance_z
 
-TransitionName = Literal["markov", "restart"]
 RATIO, GAIN, READ = 100.0, 2.0, 6.0
 LEVELS = (0.0, 0.03, 0.2, 0.8)  # of the four planes
 ELECTRONS = float(electrons_per_unit(RATIO, GAIN))
-SAMPLED = SampledIncrement(ELECTRONS)
 TRUTH = torch.tensor(LEVELS).reshape(1, 4, 1, 1).expand(1, 4, 160, 160)
 
 
@@ -42,8 +39,12 @@ def capture_of_truth(gain: float = GAIN, read: float = READ, ratio: float = RATI
     return simulate_capture(TRUTH, torch.tensor([ratio]), noise, torch.Generator().manual_seed(seed))
 
 
+def last_state(steps: Iterable[ExposureStep]) -> Tensor:
+    return list(steps)[-1].state
+
+
 def told_the_truth(
-    transition: Transition, increment: Increment = SAMPLED, capture: Tensor | None = None, steps: int = 3
+    transition: Transition, electrons: float | None = ELECTRONS, capture: Tensor | None = None, steps: int = 3
 ) -> dict[float, Tensor]:
     """The states of a simulated exposure whose denoiser knows the truth, by their exposure."""
     capture = capture_of_truth() if capture is None else capture
@@ -52,7 +53,7 @@ def told_the_truth(
         capture,
         ExposureSchedule.paper(RATIO, steps),
         transition=transition,
-        increment=increment,
+        electrons=electrons,
         generator=torch.Generator().manual_seed(2),
     )
     return {float(step.exposure): step.state[0] for step in run}
@@ -75,12 +76,12 @@ def largest_z(states: dict[float, Tensor]) -> float:
     return float(np.abs(scores).max())
 
 
-@pytest.mark.parametrize("transition", [markov, restart])
+@pytest.mark.parametrize("transition", TRANSITIONS)
 def test_every_state_is_a_real_exposure_with_one_read(transition: Transition) -> None:
     assert largest_z(told_the_truth(transition)) < BOUND
 
 
-@pytest.mark.parametrize("transition", [markov, restart])
+@pytest.mark.parametrize("transition", TRANSITIONS)
 def test_last_state_has_the_whole_law_of_a_real_long_exposure(transition: Transition) -> None:
     last = told_the_truth(transition)[RATIO]
     real = capture_of_truth(ratio=1.0, seed=3)[0]
@@ -89,13 +90,13 @@ def test_last_state_has_the_whole_law_of_a_real_long_exposure(transition: Transi
 
 
 MUTANTS: dict[str, Callable[[], dict[float, Tensor]]] = {
-    "increments without noise": lambda: told_the_truth(markov, mean_increment),
-    "gain of the increments doubled": lambda: told_the_truth(markov, SampledIncrement(ELECTRONS / 2)),
-    "gain of the increments doubled, restart": lambda: told_the_truth(restart, SampledIncrement(ELECTRONS / 2)),
-    "gain of the capture doubled": lambda: told_the_truth(markov, capture=capture_of_truth(gain=2 * GAIN)),
-    "capture without read noise": lambda: told_the_truth(markov, capture=capture_of_truth(read=0.0)),
-    "capture without noise": lambda: told_the_truth(markov, capture=TRUTH),
-    "capture clipped at black": lambda: told_the_truth(markov, capture=capture_of_truth().clamp(min=0)),
+    "increments without noise": lambda: told_the_truth("markov", None),
+    "gain of the increments doubled": lambda: told_the_truth("markov", ELECTRONS / 2),
+    "gain of the increments doubled, restart": lambda: told_the_truth("restart", ELECTRONS / 2),
+    "gain of the capture doubled": lambda: told_the_truth("markov", capture=capture_of_truth(gain=2 * GAIN)),
+    "capture without read noise": lambda: told_the_truth("markov", capture=capture_of_truth(read=0.0)),
+    "capture without noise": lambda: told_the_truth("markov", capture=TRUTH),
+    "capture clipped at black": lambda: told_the_truth("markov", capture=capture_of_truth().clamp(min=0)),
 }
 
 
@@ -111,7 +112,7 @@ def states_covariance_z(transition: Transition, law: Transition) -> float:
     """
     exposures = list(states := told_the_truth(transition))
     earlier, later = exposures[1], exposures[2]
-    shared = earlier if law is markov else 1.0
+    shared = earlier if law == "markov" else 1.0
     scores = []
     for plane, level in enumerate(LEVELS):
         expected = real_variance(level, shared) * shared**2 / (earlier * later)
@@ -120,7 +121,8 @@ def states_covariance_z(transition: Transition, law: Transition) -> float:
 
 
 def test_covariance_of_two_states_tells_the_transitions_apart() -> None:
-    for transition, other in ((markov, restart), (restart, markov)):
+    pairs: tuple[tuple[Transition, Transition], ...] = (("markov", "restart"), ("restart", "markov"))
+    for transition, other in pairs:
         assert states_covariance_z(transition, law=transition) < BOUND
         assert states_covariance_z(transition, law=other) > 2 * BOUND
 
@@ -180,57 +182,63 @@ def test_a_negative_number_of_steps_is_refused() -> None:
 def test_two_stretches_count_what_one_of_their_length_does(first: float, second: float, seed: int) -> None:
     """Pois(a) + Pois(b) ~ Pois(a + b), through the increments themselves."""
     generator = torch.Generator().manual_seed(seed)
-    image, collect = torch.ones(1, 1, 100, 200), SampledIncrement(1.0)
-    stretches = [(duration, torch.tensor([duration])) for duration in (first, second)]
-    counts = sum(collect(image, length, generator).double() * duration for duration, length in stretches)
+    image = torch.ones(1, 1, 100, 200)
+
+    def collect(duration: float) -> Tensor:
+        return sampled_light(image, torch.tensor([duration]), generator) * duration
+
+    counts = sum(collect(duration).double() for duration in (first, second))
     assert poisson_z(np.rint(np.asarray(counts)), first + second) < BOUND
-    one_short = collect(image, torch.tensor([first]), generator) * first
+    one_short = collect(first)
     assert poisson_z(one_short.round(), first + 0.1 * second + 1) > BOUND  # twin: another mean
 
 
-def test_gradient_of_a_sampled_increment_is_that_of_its_mean(generator: torch.Generator) -> None:
+def test_gradient_of_sampled_light_is_that_of_its_mean(generator: torch.Generator) -> None:
     capture, weight = torch.rand(2, 4, 8, 8, generator=generator), torch.rand(2, 4, 8, 8, generator=generator)
-    now, then = torch.tensor([1.0, 1.0]), torch.tensor([30.0, 200.0])
+    schedule = ExposureSchedule.paper(torch.tensor([30.0, 200.0]), 1)
     gradients, states = [], []
-    for increment in (mean_increment, SampledIncrement(torch.tensor([5.0, 80.0]))):
+    for electrons in (None, torch.tensor([5.0, 80.0])):
         estimate = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        state = markov(capture, capture, estimate, now, then, increment, generator)
+        run = expose(lambda *_, say=estimate: say, capture, schedule, electrons=electrons, generator=generator)
+        state = last_state(run)
         (state * weight).sum().backward()
         gradients.append(estimate.grad)
         states.append(state.detach())
     torch.testing.assert_close(gradients[1], gradients[0])
     assert (states[1] - states[0]).abs().max() > 0.01  # forward it is a sample
     assert gradients[0] is not None
-    torch.testing.assert_close(gradients[0], weight * ((then - now) / then).reshape(-1, 1, 1, 1))
+    torch.testing.assert_close(gradients[0], weight * (1 - 1 / schedule.ratio).reshape(-1, 1, 1, 1))
 
 
-def test_a_sampled_increment_counts_whole_electrons(generator: torch.Generator) -> None:
-    electrons, duration = torch.tensor([3.0, 50.0]), torch.tensor([2.0, 9.0])
+def test_sampled_light_counts_whole_electrons(generator: torch.Generator) -> None:
+    electrons = torch.tensor([6.0, 450.0])
     estimate = torch.rand(2, 4, 16, 16, generator=generator) - 0.2
-    drawn = SampledIncrement(electrons)(estimate, duration, generator)
-    counts = drawn * (electrons * duration).reshape(-1, 1, 1, 1)
+    drawn = sampled_light(estimate, electrons, generator)
+    counts = drawn * electrons.reshape(-1, 1, 1, 1)
     torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-3)
     assert counts.max() > 20
     assert (drawn[estimate <= 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["markov", "restart"])
-def test_one_seed_one_result(name: TransitionName) -> None:
-    def last(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        run = Sampling(2, "paper", transition=name, increment="sampled").run(
-            lambda state, exposure: state.clamp(0, 1), capture_of_truth(), RATIO, ELECTRONS, generator=generator
-        )
-        return list(run)[-1].state
+def test_one_seed_one_result(name: Transition) -> None:
+    conditions = Conditions.of(NoiseParameters.gaussian(GAIN, READ), RATIO)
 
-    assert torch.equal(last(7), last(7))
-    assert not torch.equal(last(7), last(8))
+    def result(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        sampling = Sampling(2, "paper", transition=name, increment="sampled")
+        return last_state(
+            sampling.run(lambda state, _: state.clamp(0, 1), capture_of_truth(), conditions, generator=generator)
+        )
+
+    assert torch.equal(result(7), result(7))
+    assert not torch.equal(result(7), result(8))
 
 
 @pytest.mark.parametrize("schedule", ["paper", "official"])
 @pytest.mark.parametrize("name", ["markov", "restart"])
 def test_a_batch_of_n_is_n_batches_of_one(
-    schedule: Literal["paper", "official"], name: TransitionName, generator: torch.Generator
+    schedule: Literal["paper", "official"], name: Transition, generator: torch.Generator
 ) -> None:
     captures, ratio = torch.rand(3, 4, 6, 6, generator=generator), torch.tensor([1.5, 40.0, 300.0])
 
@@ -238,7 +246,8 @@ def test_a_batch_of_n_is_n_batches_of_one(
         def denoise(state: Tensor, exposure: Tensor) -> Tensor:
             return state * 0.7 + 0.1 * exposure.log().reshape(-1, 1, 1, 1)
 
-        return [step.estimate for step in Sampling(3, schedule, name).run(denoise, capture, ratio, 1.0)]
+        conditions = Conditions(ratio, torch.ones_like(ratio), torch.ones_like(ratio))
+        return [step.estimate for step in Sampling(3, schedule, name).run(denoise, capture, conditions)]
 
     together = estimates(captures, ratio)
     for index in range(3):
@@ -247,29 +256,29 @@ def test_a_batch_of_n_is_n_batches_of_one(
             torch.testing.assert_close(both[index : index + 1], one)
 
 
-@pytest.mark.parametrize("transition", [markov, restart])
+@pytest.mark.parametrize("transition", TRANSITIONS)
 def test_a_sampled_batch_with_a_generator_for_each_image_is_batches_of_one(
     transition: Transition, generator: torch.Generator
 ) -> None:
     captures, ratio = torch.rand(3, 4, 6, 6, generator=generator), torch.tensor([1.5, 40.0, 300.0])
 
-    def last(images: slice, generators: list[torch.Generator]) -> Tensor:
+    def result(images: slice, generators: list[torch.Generator]) -> Tensor:
         run = expose(
             lambda state, exposure: state.clamp(0, 1),
             captures[images],
             ExposureSchedule.random(ratio[images], 3, generators[images]),
             transition=transition,
-            increment=SampledIncrement(500 / ratio[images]),
+            electrons=500 / ratio[images],
             generator=generators[images],
         )
-        return list(run)[-1].state
+        return last_state(run)
 
     def seeded(seeds: tuple[int, ...] = (5, 6, 7)) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    together = last(slice(None), seeded())
-    assert torch.equal(together, torch.cat([last(slice(i, i + 1), seeded()) for i in range(3)]))
-    assert not torch.equal(together, last(slice(None), seeded((5, 6, 8))))
+    together = result(slice(None), seeded())
+    assert torch.equal(together, torch.cat([result(slice(i, i + 1), seeded()) for i in range(3)]))
+    assert not torch.equal(together, result(slice(None), seeded((5, 6, 8))))
 
 
 def test_mean_states_average_capture_and_estimates_by_exposure() -> None:
@@ -280,12 +289,12 @@ def test_mean_states_average_capture_and_estimates_by_exposure() -> None:
         "markov": [-0.3, (-0.3 + 33 * 0.5) / 34, (-0.3 + 33 * 0.5 + 33 * 0.2) / 67],
         "restart": [-0.3, (-0.3 + 33 * 0.5) / 34, (-0.3 + 66 * 0.2) / 67],
     }
-    for name, transition in TRANSITIONS.items():
+    for transition in ("markov", "restart"):
         remaining = iter(truths)
         schedule = ExposureSchedule.official(100.0, 2)
         steps = list(expose(lambda *_, left=remaining: next(left), capture, schedule, transition=transition))
         assert [float(step.exposure) for step in steps] == pytest.approx(exposures)
-        assert [float(step.state.mean()) for step in steps] == pytest.approx(expected[name], rel=1e-5)
+        assert [float(step.state.mean()) for step in steps] == pytest.approx(expected[transition], rel=1e-5)
 
 
 def test_clamp_and_adjust_act_on_what_is_exposed_on() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from exposurediffusion.process.exposure import ExposureSchedule, SampledIncrement, markov, restart
+from exposurediffusion.process.exposure import ExposureSchedule
 from exposurediffusion.process.objectives import (
     Objective,
     StepWeights,
@@ -81,7 +81,7 @@ def kl_by_hand(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("branch", [0.0, 0.5])
 @pytest.mark.parametrize("pixel", ["l1", "kl"])
 def test_unrolled_loss_is_algorithm_1(pair: tuple[Tensor, Tensor], pixel: str, branch: float, again: bool) -> None:
-    objective = Objective(pixel, branch, transition=restart if again else markov)
+    objective = Objective(pixel, branch, transition="restart" if again else "markov")
     total, steps = unrolled_loss(network, *pair, SCHEDULE, objective)
     laws = {"l1": lambda f, x: np.abs(f - x), "kl": kl_by_hand}
     expected = by_hand(*pair, branch, laws[pixel], again).mean(axis=1)
@@ -198,14 +198,14 @@ def test_gradients_of_late_steps_reach_the_early_estimates(pair: tuple[Tensor, T
         calls += 1
         return Output(network(state, exposure).image * (scale if calls == 1 else 1.0))
 
-    objective = Objective(branch=0, increment=SampledIncrement(50.0))
+    objective = Objective(branch=0)
     last = torch.tensor([0.0, 0.0, 1.0])
-    total, _ = unrolled_loss(first_is_scaled, *pair, SCHEDULE, objective, last, generator=torch.Generator())
+    total, _ = unrolled_loss(first_is_scaled, *pair, SCHEDULE, objective, last, 50.0, generator=torch.Generator())
     (gradient,) = torch.autograd.grad(total, scale)
     assert abs(float(gradient)) > 1e-4
     calls = 0
-    with_restart = replace(objective, transition=restart)  # forgets the first estimate, but it shaped the second
-    total, _ = unrolled_loss(first_is_scaled, *pair, SCHEDULE, with_restart, last, generator=torch.Generator())
+    with_restart = replace(objective, transition="restart")  # forgets the first estimate, but it shaped the second
+    total, _ = unrolled_loss(first_is_scaled, *pair, SCHEDULE, with_restart, last, 50.0, generator=torch.Generator())
     assert abs(float(torch.autograd.grad(total, scale)[0])) > 1e-6
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.process.exposure import Denoise, Increment, SampledIncrement, mean_increment
-from exposurediffusion.process.sampling import Sampling, SharedBeginning, mean_and_spread
+from exposurediffusion.physics.conditions import Conditions
+from exposurediffusion.process.exposure import Denoise
+from exposurediffusion.process.sampling import Sampling, SharedBeginning, last, mean_and_spread
 from tests.statistics import BOUND, mean_z
 
 RATIO, ELECTRONS, LIGHT = 100.0, 20.0, 0.4
@@ -42,33 +43,31 @@ def test_one_image_has_no_spread(count: int) -> None:
         mean_and_spread([torch.zeros(2)] * count)
 
 
-def exposures(increment: Increment, count: int = 30) -> Iterator[Tensor]:
+def conditions(ratio: float = RATIO, electrons: float = ELECTRONS) -> Conditions:
+    return Conditions(torch.tensor([ratio]), torch.ones(1), torch.ones(1), saturation=ratio * electrons)
+
+
+def exposures(sampling: Sampling, electrons: float = ELECTRONS, count: int = 30) -> Iterator[Tensor]:
     """The last state of exposures of even light whose first estimate is the truth."""
     capture = torch.full((1, 4, 40, 40), LIGHT)
-
-    class Known(Sampling):
-        def increments(self, electrons: object) -> Increment:
-            return increment
-
     for seed in range(count):
         generator = torch.Generator().manual_seed(seed)
-        steps = Known(steps=1).run(lambda state, exposure: state, capture, RATIO, ELECTRONS, generator=generator)
-        yield list(steps)[-1].estimate
+        yield last(sampling.run(lambda state, _: state, capture, conditions(electrons=electrons), generator=generator))
 
 
-def squared_spread_z(increment: Increment) -> float:
+def squared_spread_z(electrons: float) -> float:
     """Of the squared spread: the light of r - 1 exposures in r, `x (r - 1) / (r^2 electrons)`."""
-    spread = mean_and_spread(exposures(increment))[1]
+    spread = mean_and_spread(exposures(Sampling(steps=1, increment="sampled"), electrons))[1]
     return mean_z(spread.square().numpy(), LIGHT * (RATIO - 1) / (RATIO**2 * ELECTRONS))
 
 
 def test_spread_is_the_shot_noise_of_the_simulated_light() -> None:
-    assert abs(squared_spread_z(SampledIncrement(ELECTRONS))) < BOUND
+    assert abs(squared_spread_z(ELECTRONS)) < BOUND
 
 
 def test_mutants_spread_otherwise() -> None:
-    assert abs(squared_spread_z(SampledIncrement(2 * ELECTRONS))) > BOUND
-    assert mean_and_spread(exposures(mean_increment, 3))[1].max() == 0
+    assert abs(squared_spread_z(2 * ELECTRONS)) > BOUND
+    assert mean_and_spread(exposures(Sampling(steps=1), count=3))[1].max() == 0
 
 
 def test_a_shared_beginning_saves_evaluations_and_changes_nothing() -> None:
@@ -81,14 +80,14 @@ def test_a_shared_beginning_saves_evaluations_and_changes_nothing() -> None:
     capture = torch.linspace(0, 1, 64).reshape(1, 4, 4, 4)
     sampling = Sampling(steps=2, increment="sampled")
 
-    def last(denoise: Denoise, seed: int) -> Tensor:
+    def result(denoise: Denoise, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return list(sampling.run(denoise, capture, 50.0, 30.0, generator=generator))[-1].estimate
+        return last(sampling.run(denoise, capture, conditions(50.0, 30.0), generator=generator))
 
-    plain = [last(denoise, seed) for seed in range(3)]
+    plain = [result(denoise, seed) for seed in range(3)]
     assert len(calls) == 9
     calls.clear()
     shared = SharedBeginning(denoise)
-    assert all(torch.equal(last(shared, seed), plain[seed]) for seed in range(3))
+    assert all(torch.equal(result(shared, seed), plain[seed]) for seed in range(3))
     assert len(calls) == 7
     assert calls.count(1.0) == 1

@@ -36,7 +36,7 @@ def run(model: TrainedDenoiser, **options: Any) -> tuple[list[ExposureStep], lis
     denoise = model.denoiser(RATIO, GAIN)
     denoise.keep = True
     sampling = replace(model.card.sampling, increment="mean")
-    steps = list(sampling.run(denoise, CAPTURE, RATIO, electrons=1.0, **options))
+    steps = list(sampling.run(denoise, CAPTURE, denoise.conditions, **options))
     return steps, [estimate.mask for estimate in denoise.estimates if estimate.mask is not None]
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exposurediffusion.baselines.bm3d import import_extra
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import Estimate
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.random import RandomSource, rand, randn
 from exposurediffusion.physics.sensor import SATURATION

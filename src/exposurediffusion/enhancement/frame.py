@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log2
@@ -16,14 +15,14 @@ from torch import Tensor
 from exposurediffusion.enhancement.corrections import without_lines
 from exposurediffusion.enhancement.plan import RATIO_RANGE, EnhancePlan, amplified, plan
 from exposurediffusion.enhancement.tiles import TiledDenoiser
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import packed_shape, unpack
-from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
+from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.lines import level_lines
-from exposurediffusion.process.sampling import SharedBeginning, mean_and_spread
+from exposurediffusion.process.sampling import SharedBeginning, last, mean_and_spread
 from exposurediffusion.weights.file import TrainedDenoiser
 
 BRACKET = 8.0  # highlights are denoised once more at an amplification this much smaller
@@ -37,7 +36,7 @@ def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | Baye
 
 def tile_count(model: TrainedDenoiser, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (those for highlights, rows and columns not counted)."""
-    tiled = TiledDenoiser(_network(decided.frame, model), _conditions(decided, decided.ratio, None), decided.tile)
+    tiled = TiledDenoiser(_network(decided.frame, model), Conditions.of(decided.noise, decided.ratio), decided.tile)
     shape = packed_shape(decided.frame.shape, decided.frame.sensor.cfa)
     return len(tiled.tiles(shape)) * (1 + decided.samples * decided.sampling.steps)
 
@@ -106,7 +105,7 @@ def _exposed(network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, ti
     ticks = [tick]
 
     def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
-        conditions = _conditions(decided, decided.ratio, capture)
+        conditions = Conditions.of(decided.noise, decided.ratio, capture)
         return TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
 
     def first(capture: Tensor) -> Tensor:  # the evaluation that is always made is counted, further ones are not
@@ -120,12 +119,11 @@ def _exposed(network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, ti
     capture = _limited(levelled.capture, decided)
     beginning = first(levelled.capture) if levelled.estimate is None else levelled.estimate
     denoise = SharedBeginning(tiled(capture), beginning)
-    ratio = torch.tensor([decided.ratio])
-    electrons = electrons_per_unit(ratio, noise.gain, noise.saturation)
+    conditions = Conditions.of(noise, decided.ratio)
 
     def estimate(seed: int) -> Tensor:
-        steps = decided.sampling.run(denoise, capture, ratio, electrons, generator=torch.Generator().manual_seed(seed))
-        return deque(steps, maxlen=1).pop().estimate.clamp(0, 1)
+        generator = torch.Generator().manual_seed(seed)
+        return last(decided.sampling.run(denoise, capture, conditions, generator=generator)).clamp(0, 1)
 
     if decided.samples == 1:
         return _Exposed(estimate(decided.seed), None, *lines)
@@ -141,11 +139,6 @@ def _faithful(
     estimate: Float[Tensor, "1 c h w"], capture: Float[Tensor, "1 c h w"], ratio: float, decided: EnhancePlan
 ) -> Float[Tensor, "1 c h w"]:
     return faithful(estimate[0], capture[0], ratio, decided.noise)[None]
-
-
-def _conditions(decided: EnhancePlan, ratio: float, origin: Tensor | None) -> Conditions:
-    noise = decided.noise
-    return Conditions(torch.tensor([ratio]), noise.gain, noise.read_variance, noise.saturation, origin)
 
 
 def _with_highlights(
@@ -164,9 +157,8 @@ def _with_highlights(
     factor = min(BRACKET, decided.ratio / RATIO_RANGE[0])
     darker = amplified(decided.frame, decided.ratio / factor)
     limited = _limited(darker, decided)
-    bracket = TiledDenoiser(
-        network, _conditions(decided, decided.ratio / factor, limited), decided.tile, decided.autocast
-    )
+    conditions = Conditions.of(decided.noise, decided.ratio / factor, limited)
+    bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
     second = bracket.where(clipped, limited).clamp_(0, 1)
     if decided.faithful:
         second = _faithful(second, darker, decided.ratio / factor, decided)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.nafnet import release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
+from exposurediffusion.physics.conditions import Conditions
 
 Network = ExposureDenoiser | BayerOnXTrans | ConditionalDiffusion
 

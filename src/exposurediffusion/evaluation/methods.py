@@ -14,13 +14,12 @@ from torch import Tensor
 
 from exposurediffusion.baselines.bm3d import denoise_anscombe_bm3d, denoise_bm3d, plane_deviation
 from exposurediffusion.datasets.samples import Sample
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import BoundDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import noise_level
-from exposurediffusion.physics.sensor import electrons_per_unit
-from exposurediffusion.process.exposure import Adjust, identity
+from exposurediffusion.process.exposure import Adjust
 from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.sampling import Sampling, StepRule
 from exposurediffusion.weights.file import TrainedDenoiser, TrainedDiffusion
@@ -60,7 +59,7 @@ class Contender(Protocol):
     def random(self) -> bool: ...
     @property
     def settings(self) -> dict[str, Any]: ...
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer: ...
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer: ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Capture:
         """Nothing is set."""
         return {"method": "capture"}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         """The capture."""
         return Answer(adjust(_capture(sample)[None])[0])
 
@@ -99,7 +98,7 @@ class BlockMatching:
         """The method; its noise level is the data set's affair."""
         return {"method": self.name}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         """Denoise all planes; takes seconds for a plane of 200x200."""
         capture, (ratio, noise) = _capture(sample), _known(sample)
         if self.anscombe:
@@ -154,7 +153,7 @@ class Network:
         steps = {} if self.rule is None else {"steps": str(self.rule)}
         return {**told, **steps, **({"faithful": True} if self.faithful else {})}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         """Expose on from the capture.
 
         Raises:
@@ -164,16 +163,14 @@ class Network:
         network = self._network(len(capture))
         device = next(self.model.parameters()).device
         capture, noise = capture[None].to(device), noise.to(device)
-        amplification = torch.tensor([ratio], device=device)
-        conditions = Conditions(amplification, noise.gain, noise.read_variance, noise.saturation)
+        conditions = Conditions.of(noise, ratio)
         denoise = BoundDenoiser(network, conditions, keep=True)
         source = torch.Generator(device).manual_seed(seed)
-        electrons = electrons_per_unit(amplification, noise.gain, noise.saturation)
         sampling = self.sampling
         if self.rule is not None:
-            sampling = replace(sampling, steps=self.rule.steps(float(noise_level(capture, amplification, noise))))
+            sampling = replace(sampling, steps=self.rule.steps(float(noise_level(capture, conditions.ratio, noise))))
         with torch.inference_mode():
-            steps = sampling.run(denoise, capture, amplification, electrons, adjust=adjust, generator=source)
+            steps = sampling.run(denoise, capture, conditions, adjust=adjust, generator=source)
             first = last = next(steps).estimate
             for step in steps:
                 last = step.estimate
@@ -221,7 +218,7 @@ class Diffusion:
         """Weights and steps."""
         return {"method": "ddim", "weights": self.weights, "digest": self.digest, "steps": self.steps}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         """Denoise from pure noise, the capture beside it."""
         device = next(self.model.parameters()).device
         capture = _capture(sample)[None].to(device)

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.nafnet import NAFNet
 from exposurediffusion.models.resunet import ResUNet
 from exposurediffusion.models.stabilised import Stabiliser
 from exposurediffusion.models.unet import UNet
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.sensor import SATURATION, photon_counts
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.models.conditions import Conditions
+from exposurediffusion.physics.conditions import Conditions
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.models.denoiser import Estimate, ExposureDenoiser
+from exposurediffusion.physics.conditions import Conditions
 
 # X-Trans planes in the places of R, G1, B, G2. The first two are 2x2 and L-shaped neighbourhoods that hold eight of the
 # nine planes; the third serves the green that is left (its second green is a repetition).

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -23,12 +23,14 @@ from exposurediffusion.physics.random import RandomSource, rand
 
 Image = Float[Tensor, "b c h w"]
 PerImage = Float[Tensor, "b"]
+Transition = Literal["markov", "restart"]
+TRANSITIONS: tuple[str, ...] = get_args(Transition)
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(state, exposure) -> estimate`: (b c h w), (b) -> (b c h w)."""
 
 Adjust = Callable[[Tensor], Tensor]
-"""A hook on every estimate; only `evaluation.metrics` passes one, for the published (oracle) protocol."""
+"""Applied to every estimate: identity, but for the published protocol, which corrects brightness by the reference."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,19 @@ class ExposureSchedule:
 
     @staticmethod
     def paper(ratio: float | PerImage, steps: int = 1) -> ExposureSchedule:
-        """`lambda_T < ... < lambda_0 = lambda_ref`, evenly spaced; the last evaluation is at the reference (Alg. 2)."""
-        ratio = _as_ratio(ratio, steps)
-        position = torch.linspace(0, 1, steps + 1, device=ratio.device)[:, None]
-        return ExposureSchedule(1 + (ratio - 1) * position, ratio)
+        """Evenly spaced; the last evaluation is at the reference (Algorithm 2)."""
+        return _even(ratio, steps, steps + 1)
 
     @staticmethod
     def official(ratio: float | PerImage, steps: int = 2) -> ExposureSchedule:
         """What the published tables use: `linspace(1, ratio, steps + 2)` without its last point."""
-        ratio = _as_ratio(ratio, steps)
-        position = torch.linspace(0, 1, steps + 2, device=ratio.device)[:-1, None]
-        return ExposureSchedule(1 + (ratio - 1) * position, ratio)
+        return _even(ratio, steps, steps + 2)
 
     @staticmethod
     def random(ratio: PerImage, steps: int = 2, generator: RandomSource = None) -> ExposureSchedule:
         """The capture, then `steps` exposures drawn uniformly in (1, ratio) and sorted, for training (Algorithm 1)."""
-        position = rand((len(ratio), steps), generator, ratio.device).T.sort(dim=0).values
-        position = torch.cat([torch.zeros_like(position[:1]) if steps else ratio.new_zeros(1, len(ratio)), position])
+        later = rand((len(ratio), steps), generator, ratio.device).T.sort(dim=0).values
+        position = torch.cat([ratio.new_zeros(1, len(ratio)), later])
         return ExposureSchedule(1 + (ratio - 1) * position, ratio)
 
     def __len__(self) -> int:
@@ -69,103 +67,30 @@ class ExposureSchedule:
         return len(self.exposures)
 
 
-def _as_ratio(ratio: float | Tensor, steps: int) -> Tensor:
+def _even(ratio: float | Tensor, steps: int, points: int) -> ExposureSchedule:
+    """The first `steps + 1` of so many points from the capture to the reference."""
     ratio = torch.as_tensor(ratio, dtype=torch.float32).reshape(-1)
     if not bool(((ratio >= 1) & ratio.isfinite()).all()):
         raise ValueError(f"an amplification ratio is a finite number >= 1, got {ratio.tolist()}")
     if steps < 0:
         raise ValueError(f"the number of simulated exposures cannot be negative, got {steps}")
-    return ratio
+    position = torch.linspace(0, 1, points, device=ratio.device)[: steps + 1, None]
+    return ExposureSchedule(1 + (ratio - 1) * position, ratio)
 
 
-@runtime_checkable
-class Increment(Protocol):
-    """The light of a further stretch of exposure, as its mean brightness: `increment(estimate, duration, generator)`.
+def sampled_light(estimate: Image, electrons: PerImage, generator: RandomSource = None) -> Image:
+    """Brightness of Poisson photo-electrons of which the estimate is the mean (Eq. 9): sample forward, mean backward.
 
-    `estimate` is (b c h w) at reference brightness, `duration` (b) in exposures of the capture; the result has the
-    shape, unit and expectation of `estimate`.
+    Args:
+        estimate: mean brightness.
+        electrons: counted where the image is 1.
+        generator: one, or one for each image.
     """
-
-    def __call__(self, estimate: Tensor, duration: Tensor, generator: RandomSource = None) -> Tensor: ...
-
-
-def mean_increment(estimate: Image, duration: PerImage, generator: RandomSource = None) -> Image:
-    """The expectation itself: a simulated exposure without shot noise of its own."""
-    return estimate
-
-
-@dataclass(frozen=True)
-class SampledIncrement:
-    """Poisson photo-electrons (Eq. 9, 10), with a straight-through gradient: sample forward, mean backward.
-
-    Attributes:
-        electrons: electrons that the capture collected where the image is 1, (b) or a number;
-            `physics.sensor.electrons_per_unit(ratio, gain)`.
-    """
-
-    electrons: PerImage | float
-
-    def __call__(self, estimate: Image, duration: PerImage, generator: RandomSource = None) -> Image:
-        """Count Poisson electrons whose expectation the estimate gives."""
-        per_unit = (torch.as_tensor(self.electrons, device=estimate.device) * duration).reshape(-1, 1, 1, 1)
-        per_unit = per_unit.clamp(min=torch.finfo(torch.float32).tiny)  # an empty stretch counts nothing
-        drawn = poisson((estimate.detach() * per_unit).clamp_(min=0), generator).div_(per_unit)
-        return drawn if not estimate.requires_grad else estimate + (drawn - estimate.detach())
-
-
-@runtime_checkable
-class Transition(Protocol):
-    """How the next state is collected; see `markov` and `restart`."""
-
-    def __call__(
-        self,
-        state: Tensor,
-        capture: Tensor,
-        estimate: Tensor,
-        now: Tensor,
-        then: Tensor,
-        increment: Increment,
-        generator: RandomSource = None,
-    ) -> Tensor: ...
-
-
-def markov(
-    state: Image,
-    capture: Image,
-    estimate: Image,
-    now: PerImage,
-    then: PerImage,
-    increment: Increment,
-    generator: RandomSource = None,
-) -> Image:
-    """Expose on from the newest state (Eq. 10): `X_{t-1} = X_t + increment of lambda_{t-1} - lambda_t`."""
-    return _collect(state, estimate, now, then, increment, generator)
-
-
-def restart(
-    state: Image,
-    capture: Image,
-    estimate: Image,
-    now: PerImage,
-    then: PerImage,
-    increment: Increment,
-    generator: RandomSource = None,
-) -> Image:
-    """Expose anew from the capture (released experiments): `X_{t-1} = X_T + increment of lambda_{t-1} - lambda_T`."""
-    return _collect(capture, estimate, torch.ones_like(now), then, increment, generator)
-
-
-def _collect(
-    start: Image,
-    estimate: Image,
-    now: PerImage,
-    then: PerImage,
-    increment: Increment,
-    generator: RandomSource,
-) -> Image:
-    """Average what `start` holds and the light of `then - now`, by the exposure of each."""
-    light = increment(estimate, then - now, generator)
-    return torch.lerp(start, light, ((then - now) / then).reshape(-1, 1, 1, 1))
+    per_unit = electrons.reshape(-1, 1, 1, 1).clamp(
+        min=torch.finfo(torch.float32).tiny
+    )  # an empty stretch counts nothing
+    drawn = poisson((estimate.detach() * per_unit).clamp_(min=0), generator).div_(per_unit)
+    return drawn if not estimate.requires_grad else estimate + (drawn - estimate.detach())
 
 
 @dataclass(frozen=True)
@@ -185,20 +110,15 @@ class ExposureStep:
     estimate: Image
 
 
-def identity(estimate: Image) -> Image:
-    """Leave the estimate alone."""
-    return estimate
-
-
 def expose(
     denoise: Denoise,
     capture: Image,
     schedule: ExposureSchedule,
     *,
-    transition: Transition = markov,
-    increment: Increment = mean_increment,
+    transition: Transition = "markov",
+    electrons: PerImage | float | None = None,
     clamp: Sequence[float] | None = None,
-    adjust: Adjust = identity,
+    adjust: Adjust = lambda estimate: estimate,
     generator: RandomSource = None,
 ) -> Iterator[ExposureStep]:
     """Yield each step of the simulated exposure (Algorithm 2).
@@ -209,16 +129,23 @@ def expose(
         denoise: `denoise(state, exposure) -> estimate`.
         capture: X_T at reference brightness, (b c h w); may be negative.
         schedule: when to evaluate the denoiser.
-        transition: `markov` or `restart`.
-        increment: `mean_increment`, or a `SampledIncrement`.
+        transition: `markov` exposes on from the newest state (Eq. 10: X_t + light of lambda_{t-1} - lambda_t);
+            `restart` anew from the capture (the released experiments: X_T + light of lambda_{t-1} - lambda_T).
+        electrons: that the capture collected where the image is 1: light is then a Poisson sample; None: its mean,
+            without shot noise of its own.
         clamp: range to which capture and estimates are clamped before they are exposed on. Weights carry theirs: the
             authors' need (0, 1), which biases the dark.
         adjust: applied to every estimate; the sampler can see a target in no other way.
-        generator: of the sampled increments: one, or one for each image.
+        generator: of the samples: one, or one for each image.
 
     Yields:
         `len(schedule)` steps.
+
+    Raises:
+        ValueError: another transition.
     """
+    if transition not in TRANSITIONS:
+        raise ValueError(f"unknown transition {transition!r}: {' or '.join(TRANSITIONS)}")
 
     def limit(x: Tensor) -> Tensor:
         if clamp is None or (
@@ -227,12 +154,16 @@ def expose(
             return x  # no copy: the planes of a large frame are heavy; a GPU would have to be waited for
         return x.clamp(*clamp)
 
-    schedule_exposures = schedule.exposures.to(capture)
+    exposures = schedule.exposures.to(capture).expand(-1, len(capture))
     capture = state = limit(capture)
-    for index, now in enumerate(schedule_exposures):
-        now = now.expand(len(capture))
+    for index, now in enumerate(exposures):
         estimate = adjust(denoise(state, now))
         yield ExposureStep(index, now, state, estimate)
-        if index + 1 < len(schedule):
-            then = schedule_exposures[index + 1].expand(len(capture))
-            state = transition(state, capture, limit(estimate), now, then, increment, generator)
+        if index + 1 == len(schedule):
+            return
+        then = exposures[index + 1]
+        start, since = (state, now) if transition == "markov" else (capture, torch.ones_like(now))
+        light = limit(estimate)
+        if electrons is not None:
+            light = sampled_light(light, torch.as_tensor(electrons, device=light.device) * (then - since), generator)
+        state = torch.lerp(start, light, ((then - since) / then).reshape(-1, 1, 1, 1))  # by the exposure of each

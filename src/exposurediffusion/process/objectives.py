@@ -12,16 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exposurediffusion.physics.random import RandomSource
-from exposurediffusion.process.exposure import (
-    Adjust,
-    ExposureSchedule,
-    Increment,
-    Transition,
-    expose,
-    identity,
-    markov,
-    mean_increment,
-)
+from exposurediffusion.process.exposure import Adjust, ExposureSchedule, Transition, expose
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """`loss(estimate, clean)` of each pixel, same shape."""
@@ -113,7 +104,7 @@ class Objective:
         curve: weight of `curve_loss`, balanced by the capture's own, and
         averages: of `averages_loss`, balanced as the loss of the pixels.
         white: brightness at which captures are clipped where they balance a loss.
-        transition, increment, clamp: of `expose`.
+        transition, clamp: of `expose`.
     """
 
     pixel: str = "l1"
@@ -122,8 +113,7 @@ class Objective:
     curve: float = 0.0
     averages: float = 0.0
     white: float = 1.0
-    transition: Transition = markov
-    increment: Increment = mean_increment
+    transition: Transition = "markov"
     clamp: Sequence[float] | None = None
 
 
@@ -134,7 +124,8 @@ def unrolled_loss(
     schedule: ExposureSchedule,
     objective: Objective,
     weights: Float[Tensor, "n"] | None = None,
-    adjust: Adjust = identity,
+    electrons: Float[Tensor, "b"] | float | None = None,
+    adjust: Adjust = lambda estimate: estimate,
     generator: RandomSource = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n"]]:
     """Algorithm 1: the weighted mean of the loss of every step of the simulated exposure.
@@ -145,8 +136,9 @@ def unrolled_loss(
         schedule: usually `ExposureSchedule.random`.
         objective: the choices.
         weights: of the steps, from `StepWeights`; None: equal.
+        electrons: of `expose`.
         adjust: `illuminance correction` when the published rows are reproduced.
-        generator: of sampled increments.
+        generator: of sampled light.
 
     Returns:
         The loss, and the unweighted loss of each step.
@@ -171,7 +163,7 @@ def unrolled_loss(
         capture,
         schedule,
         transition=objective.transition,
-        increment=objective.increment,
+        electrons=electrons,
         clamp=objective.clamp,
         adjust=adjust,
         generator=generator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -13,23 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.random import RandomSource
 from exposurediffusion.process.exposure import (
+    TRANSITIONS,
     Adjust,
     Denoise,
     ExposureSchedule,
     ExposureStep,
-    Increment,
-    SampledIncrement,
     Transition,
     expose,
-    identity,
-    markov,
-    mean_increment,
-    restart,
 )
 
-TRANSITIONS: dict[str, Transition] = {"markov": markov, "restart": restart}
 SCHEDULES = {"paper": ExposureSchedule.paper, "official": ExposureSchedule.official}
 
 
@@ -47,7 +43,7 @@ class Sampling:
 
     steps: int = 2
     schedule: Literal["paper", "official"] = "paper"
-    transition: Literal["markov", "restart"] = "markov"
+    transition: Transition = "markov"
     increment: Literal["mean", "sampled"] = "mean"
     clamp: tuple[float, float] | None = None
 
@@ -68,27 +64,34 @@ class Sampling:
         clamp = values.get("clamp")
         return Sampling(**{**values, "clamp": None if clamp is None else (float(clamp[0]), float(clamp[1]))})
 
-    def increments(self, electrons: Float[Tensor, "b"] | float) -> Increment:
-        """The increment, for captures with so many electrons where the image is 1."""
-        return SampledIncrement(electrons) if self.increment == "sampled" else mean_increment
+    def electrons(self, conditions: Conditions) -> Float[Tensor, "b"] | None:
+        """What `expose` is given: electrons to sample, or None for mean light."""
+        return conditions.electrons if self.increment == "sampled" else None
 
     def run(
         self,
         denoise: Denoise,
         capture: Float[Tensor, "b c h w"],
-        ratio: float | Float[Tensor, "b"],
-        electrons: Float[Tensor, "b"] | float,
+        conditions: Conditions,
         *,
-        adjust: Adjust = identity,
+        adjust: Adjust = lambda estimate: estimate,
         generator: RandomSource = None,
     ) -> Iterator[ExposureStep]:
-        """`expose` with these choices; see there."""
+        """`expose` with these choices; see there.
+
+        Args:
+            denoise: `denoise(state, exposure) -> estimate`.
+            capture: X_T at reference brightness.
+            conditions: of the capture; ratio, gain and saturation matter here.
+            adjust: applied to every estimate.
+            generator: of sampled light.
+        """
         return expose(
             denoise,
             capture,
-            SCHEDULES[self.schedule](ratio, self.steps),
-            transition=TRANSITIONS[self.transition],
-            increment=self.increments(electrons),
+            SCHEDULES[self.schedule](conditions.ratio, self.steps),
+            transition=self.transition,
+            electrons=self.electrons(conditions),
             clamp=self.clamp,
             adjust=adjust,
             generator=generator,
@@ -97,6 +100,11 @@ class Sampling:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+def last(steps: Iterable[ExposureStep]) -> Float[Tensor, "b c h w"]:
+    """The last estimate of an exposure; earlier ones are let go."""
+    return deque(steps, maxlen=1).pop().estimate
 
 
 @dataclass

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.models.conditions import Conditions
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import NOISE_MODELS, NoiseModel, augment_shot_noise, simulate_capture
 from exposurediffusion.physics.random import log_uniform, seeded
 from exposurediffusion.training.batches import Batch

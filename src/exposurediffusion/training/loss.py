@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion
 from exposurediffusion.evaluation.metrics import illuminance_correction
 from exposurediffusion.models.denoiser import Estimate, ExposureDenoiser
-from exposurediffusion.process.exposure import ExposureSchedule, identity
+from exposurediffusion.physics.conditions import Conditions
+from exposurediffusion.process.exposure import ExposureSchedule
 from exposurediffusion.process.objectives import Objective, StepWeights, unrolled_loss
-from exposurediffusion.process.sampling import TRANSITIONS
 from exposurediffusion.training.captures import Captures
 from exposurediffusion.training.recipe import Recipe
 
@@ -43,7 +43,6 @@ class UnrolledLoss(nn.Module):
             with torch.autocast(state.device.type, torch.bfloat16, enabled=self.autocast):
                 return self.denoiser(state.contiguous(memory_format=torch.channels_last), exposure, conditions)
 
-        noise, ratio = captures.noise, captures.conditions.ratio
         objective = Objective(
             recipe.pixel,
             recipe.branch,
@@ -51,8 +50,7 @@ class UnrolledLoss(nn.Module):
             recipe.curve,
             recipe.averages,
             self.recipe.denoiser.white,
-            TRANSITIONS[sampling.transition],
-            sampling.increments(noise.saturation / (ratio * noise.gain)),
+            sampling.transition,
             clamp,
         )
         weights = None if self.weights is None else self.weights()
@@ -60,10 +58,11 @@ class UnrolledLoss(nn.Module):
             evaluate,
             capture,
             captures.target,
-            ExposureSchedule.random(ratio, steps, captures.generator),
+            ExposureSchedule.random(conditions.ratio, steps, captures.generator),
             objective,
             weights if steps == recipe.steps else None,
-            (lambda x: illuminance_correction(x, captures.target)) if recipe.corrected else identity,
+            sampling.electrons(Conditions.of(captures.noise, conditions.ratio)),
+            (lambda x: illuminance_correction(x, captures.target)) if recipe.corrected else (lambda x: x),
             captures.generator,
         )
         if weights is not None and steps != recipe.steps:

@@ -12,12 +12,13 @@ from torch import Tensor
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.evaluation.pictures import side_by_side
-from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
 from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.random import seeded
-from exposurediffusion.physics.sensor import SATURATION, electrons_per_unit
 from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.process.sampling import last
 from exposurediffusion.training.batches import Batch, Patches, collate
 from exposurediffusion.training.recipe import Recipe
 
@@ -33,9 +34,7 @@ class _Case:
     ratio: float
     capture: Float[Tensor, "b c h w"]
     clean: Float[Tensor, "b c h w"]
-    gain: Float[Tensor, "b"]
-    read_variance: Float[Tensor, "b"]
-    saturation: float
+    conditions: Conditions
 
 
 class Validation:
@@ -83,16 +82,13 @@ class Validation:
 
     def _estimate(self, denoiser: ExposureDenoiser | ConditionalDiffusion, case: _Case, device: torch.device) -> Tensor:
         """The last step of the recipe's own sampling."""
-        gain, read = case.gain.to(device), case.read_variance.sqrt().to(device)
-        ratio = torch.full_like(gain, case.ratio)
-        steps = self.recipe.sampling.run(
-            denoiser.denoiser(ratio, gain, read, case.saturation),
-            case.capture.to(device),
-            ratio,
-            electrons_per_unit(ratio, gain, case.saturation),
-            generator=torch.Generator(device).manual_seed(_STREAM),
-        )
-        return [step.estimate for step in steps][-1].float().cpu()
+        conditions = case.conditions.to(device)
+        if isinstance(denoiser, ConditionalDiffusion):
+            denoise = denoiser.denoiser()
+        else:
+            denoise = BoundDenoiser(denoiser, conditions)
+        generator = torch.Generator(device).manual_seed(_STREAM)
+        return last(self.recipe.sampling.run(denoise, case.capture.to(device), conditions, generator=generator)).cpu()
 
 
 def _given(batch: Batch) -> list[_Case]:
@@ -102,8 +98,8 @@ def _given(batch: Batch) -> list[_Case]:
     cases = []
     for ratio in sorted(set(batch.ratio.tolist())):
         pick = batch.ratio == ratio
-        known = batch.gain[pick], batch.read_variance[pick]
-        cases.append(_Case(ratio, batch.capture[pick], batch.clean[pick].clamp(0, 1), *known, SATURATION))
+        conditions = Conditions(batch.ratio[pick], batch.gain[pick], batch.read_variance[pick])
+        cases.append(_Case(ratio, batch.capture[pick], batch.clean[pick].clamp(0, 1), conditions))
     return cases
 
 
@@ -116,7 +112,7 @@ def _made(batch: Batch, recipe: Recipe) -> list[_Case]:
         generator = seeded(_STREAM, index)
         gain = torch.full((count,), camera.gain(iso))
         noise = camera.sample(gain, "tukey", bias, generator)
-        capture = simulate_capture(batch.clean, torch.full((count,), ratio), noise, generator)
-        clean = batch.clean.clamp(0, 1)
-        cases.append(_Case(ratio, capture, clean, noise.gain, noise.read_variance, noise.saturation))
+        ratios = torch.full((count,), ratio)
+        capture = simulate_capture(batch.clean, ratios, noise, generator)
+        cases.append(_Case(ratio, capture, batch.clean.clamp(0, 1), Conditions.of(noise, ratios)))
     return cases

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
 
 
@@ -27,6 +29,24 @@ class Conditions:
     read_variance: Float[Tensor, "b"]
     saturation: float = SATURATION
     origin: Float[Tensor, "b c h w"] | None = None
+
+    @staticmethod
+    def of(
+        noise: NoiseParameters, ratio: float | Float[Tensor, "b"], origin: Float[Tensor, "b c h w"] | None = None
+    ) -> Conditions:
+        """Of captures with this noise, on its device."""
+        ratio = torch.as_tensor(ratio, dtype=torch.float32, device=noise.gain.device).reshape(-1)
+        return Conditions(ratio, noise.gain, noise.read_variance, noise.saturation, origin)
+
+    @property
+    def electrons(self) -> Float[Tensor, "b"]:
+        """That the capture collected where the image at reference brightness is 1."""
+        return self.saturation / (self.ratio * self.gain)
+
+    def to(self, device: torch.device) -> Conditions:
+        """The same on another device."""
+        own = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **own)
 
     def __getitem__(self, images: slice) -> Conditions:
         """Of some images of the batch."""
