@@ -27,6 +27,7 @@ import torch
 import tyro
 from PIL import Image
 from safetensors import safe_open
+from tifffile import imread
 
 VARYING = re.compile(r"seconds|minutes|per_second|date|time|program|version|command|path|folder")
 ENHANCE = {
@@ -91,10 +92,12 @@ def make(output: Path, presets: int) -> None:
 
 
 def plain(value: Any) -> Any:
-    """JSON without what differs from run to run."""
+    """JSON without what differs from run to run, and numbers as far as float32 reaches."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items() if not VARYING.search(key)}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def digest(path: Path) -> str:
@@ -103,6 +106,8 @@ def digest(path: Path) -> str:
     if path.suffix == ".safetensors":
         with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
             data = b"".join(name.encode() + file.get_tensor(name).tobytes() for name in sorted(file.keys()))
+    elif path.suffix in (".png", ".tif"):  # their headers hold the hour
+        data = (np.asarray(Image.open(path)) if path.suffix == ".png" else imread(path)).tobytes()
     elif path.suffix in (".json", ".jsonl"):
         lines = data.decode().splitlines() if path.suffix == ".jsonl" else [data.decode()]
         data = json.dumps([plain(json.loads(line)) for line in lines]).encode()
