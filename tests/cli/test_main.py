@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from exposurediffusion.cli.console import complain, note
-from exposurediffusion.cli.main import COMMANDS, main
+from exposurediffusion.cli.main import COMMANDS, command, main
 from exposurediffusion.files.dng import write_dng
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
@@ -51,11 +51,29 @@ def is_one_line(message: str, *names: str) -> bool:
     return len(lines) == 1 and all(name in lines[0] for name in names) and "Traceback" not in message
 
 
-@pytest.mark.parametrize("command", list(COMMANDS))
-def test_help_is_the_docstring(run, command):
-    code, out, _ = run(command, "--help", weights=False)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_the_docstring(run, name):
+    code, out, _ = run(name, "--help", weights=False)
     assert code == 0
-    assert COMMANDS[command].__doc__.splitlines()[0].split(",")[0] in " ".join(out.split())
+    assert command(name, []).__doc__.splitlines()[0].split(",")[0] in " ".join(out.split())
+
+
+def test_overview_names_all_commands_and_imports_none():
+    script = """
+import sys
+from exposurediffusion.cli.main import main
+main(["--help"])
+heavy = {"torch", "numpy", "rawpy", "scipy", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert all(name in told for name in COMMANDS)
+
+
+def test_a_command_that_there_is_not_is_refused_with_the_nearest(run):
+    code, _, err = run("enhence", "night.ARW", weights=False)
+    assert code == 2
+    assert is_one_line(err, "enhence", "did you mean enhance?")
 
 
 @pytest.mark.parametrize("suffix", [".dng", ".png", ".tif", ".jpg"])

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from exposurediffusion.evaluation.summary import Table, text
+if TYPE_CHECKING:
+    from exposurediffusion.evaluation.summary import Table
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+Positional = tyro.conf.Positional
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+Flat = tyro.conf.arg(name="")
+"""Marks a group of options whose names stand alone, without the group's."""
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -83,15 +91,24 @@ def note(text: str) -> None:
 def show(table: Table) -> None:
     """A table on stdout."""
     grid = RichTable(*table.header, title=table.title)
-    for row in table.rows:
-        grid.add_row(*map(text, row))
+    for row in table.texts():
+        grid.add_row(*row)
     Console().print(grid)
     for line in table.notes:
         print(line)
 
 
+Tick = Callable[..., None]
+"""`tick(steps=1)`, or `tick(done=, total=, text=)`: moves a progress bar, and changes the text beside it."""
+
+
+def on_terminal() -> bool:
+    """Whether messages go to a terminal, where a bar can move."""
+    return sys.stderr.isatty()
+
+
 @contextmanager
-def progress(description: str, total: int, shown: bool = True) -> Iterator[Progress]:
+def progress(description: str, total: int, shown: bool = True) -> Iterator[Tick]:
     """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -100,11 +117,15 @@ def progress(description: str, total: int, shown: bool = True) -> Iterator[Progr
         TimeRemainingColumn(),
         console=_messages,
         transient=True,
-        disable=not (shown and sys.stderr.isatty()),
+        disable=not (shown and on_terminal()),
     )
-    bar.add_task(description, total=total)
+    task = bar.add_task(description, total=total)
+
+    def tick(steps: int = 1, *, done: int | None = None, total: int | None = None, text: str | None = None) -> None:
+        bar.update(task, advance=steps if done is None else None, completed=done, total=total, description=text)
+
     with bar:
-        yield bar
+        yield tick
 
 
 @contextmanager

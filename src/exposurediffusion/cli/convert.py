@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from exposurediffusion.cli.console import UsageError
+from exposurediffusion.cli.console import Flag, Output, Positional, UsageError
 from exposurediffusion.weights import official
 
-_Positional = tyro.conf.Positional
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
-
-def convert(checkpoint: _Positional[Path], /, output: _Output, overwrite: _Flag = False) -> int:
+def convert(checkpoint: Positional[Path], /, output: Output, overwrite: Flag = False) -> int:
     """Convert a checkpoint of the authors' release (.pt) into a weights file of ours.
 
     UNet and NAFNet of any size, with or without origin planes, and the plain feed-forward UNet; all is found from the

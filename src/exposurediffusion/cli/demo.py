@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 from math import log2
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 from skimage import data
 
-from exposurediffusion.cli.console import Summary, progress
+from exposurediffusion.cli.console import Flag, Output, Summary, progress
 from exposurediffusion.enhancement.frame import plan, run_plan, tile_count
 from exposurediffusion.enhancement.plan import check_ratio
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
@@ -28,9 +26,6 @@ from exposurediffusion.raw.read import read_raw
 from exposurediffusion.simulation.capture import simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
 from exposurediffusion.weights.file import load
-
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 CAMERA, ISO = "SonyA7S2", 800.0
 WHITE_BALANCE = (2.0, 1.6)
@@ -59,8 +54,8 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
 
     model = load().to(best_device())
     decided = plan(capture, model, ratio=ratio)
-    with progress("enhancing", tile_count(model, decided)) as bar:
-        result = run_plan(model, decided, tick=lambda: bar.advance(bar.task_ids[0])).frame
+    with progress("enhancing", tile_count(model, decided)) as tick:
+        result = run_plan(model, decided, tick=tick).frame
     enhanced = read_raw(write_dng(output / "enhanced.dng", result))
 
     dark, bright = render(capture, exposure=log2(ratio)), render(enhanced)
@@ -89,7 +84,7 @@ def side_by_side(pictures: list[Rendering], gap: int = 8) -> np.ndarray:
     return np.concatenate(parts[:-1], axis=1)
 
 
-def demo(output: _Output = Path("demo"), ratio: float = 100.0, seed: int = 0, json: _Flag = False) -> int:
+def demo(output: Output = Path("demo"), ratio: float = 100.0, seed: int = 0, json: Flag = False) -> int:
     """Simulate a dark capture of a photograph, write it as a raw file, enhance it, and compare.
 
     Leaves capture.dng, enhanced.dng, a PNG of each, and side-by-side.png.

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from exposurediffusion.cli.console import Summary, UsageError, as_usage
+from exposurediffusion.cli.console import Flag, Positional, Summary, UsageError, as_usage
 from exposurediffusion.cli.jobs import EnhanceOptions, Format, enhance_files, find_jobs
 from exposurediffusion.enhancement.plan import check_ratio, check_samples
 from exposurediffusion.models.device import find_device
@@ -19,17 +19,11 @@ from exposurediffusion.raw.read import read_raw
 from exposurediffusion.raw.white_balance import multipliers
 from exposurediffusion.weights.file import load
 
-_Positional = tyro.conf.Positional
-
-_Output = tyro.conf.arg(aliases=["-o"], metavar="FILE|DIR")
-
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-
 
 def enhance(
-    inputs: _Positional[tuple[Path, ...]],
+    inputs: Positional[tuple[Path, ...]],
     /,
-    output: Annotated[Path | None, _Output] = None,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE|DIR")] = None,
     ratio: float | Literal["auto"] = "auto",
     steps: int | Literal["auto"] = "auto",
     schedule: Literal["auto", "paper", "official"] = "auto",
@@ -45,15 +39,15 @@ def enhance(
     defects: Literal["on", "off"] = "on",
     dark: Path | None = None,
     faithful: Literal["on", "off"] = "on",
-    maps: _Flag = False,
+    maps: Flag = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     tile: int | Literal["auto"] = "auto",
     seed: int = 0,
     samples: int = 1,
-    overwrite: _Flag = False,
-    json: _Flag = False,
-    debug: _Flag = False,
+    overwrite: Flag = False,
+    json: Flag = False,
+    debug: Flag = False,
 ) -> int:
     """Turn dark raw photographs into clean, bright ones.
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-import tyro
 
-from exposurediffusion.cli.console import Summary, UsageError, note, progress, show
+from exposurediffusion.cli.console import Flag, Flat, Output, Summary, UsageError, as_usage, note, progress, show
 from exposurediffusion.evaluation.measure import Correction, Protocol
 from exposurediffusion.evaluation.methods import BlockMatching, Capture, Contender, Diffusion, Network
 from exposurediffusion.evaluation.results import Results, for_json, write_text
@@ -21,9 +19,6 @@ from exposurediffusion.evaluation.summary import by_correction, summarise
 from exposurediffusion.models.device import find_device
 from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_digest, weights_name
 
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Flat = tyro.conf.arg(name="")
-_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 BASELINES: dict[str, Contender] = {
     "capture": Capture(),
     "bm3d": BlockMatching(),
@@ -32,8 +27,8 @@ BASELINES: dict[str, Contender] = {
 
 
 def evaluate(
-    selection: Annotated[Selection, _Flat],
-    output: _Output,
+    selection: Annotated[Selection, Flat],
+    output: Output,
     weights: tuple[str, ...] = (),
     baselines: tuple[Literal["capture", "bm3d", "a-bm3d"], ...] = ("capture",),
     steps: tuple[int | Literal["auto"], ...] = (),
@@ -44,13 +39,13 @@ def evaluate(
     faithful: tuple[Literal["off", "on"], ...] = ("off", "on"),
     corrections: tuple[Correction, ...] = ("none", "final", "oracle"),
     crop: int | Literal["auto", "whole"] = "auto",
-    srgb: _Flag = False,
+    srgb: Flag = False,
     seeds: int = 1,
     pictures: tuple[str, ...] = (),
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    overwrite: _Flag = False,
-    json: _Flag = False,
-    debug: _Flag = False,
+    overwrite: Flag = False,
+    json: Flag = False,
+    debug: Flag = False,
 ) -> int:
     """Measure weights and baselines on SID, ELD or pairs: PSNR and SSIM per ratio, in three corrections.
 
@@ -88,12 +83,10 @@ def evaluate(
         named["clamp"] = (0.0, 1.0) if clamp == "unit" else None
     if not selection.root.is_dir():
         raise UsageError(f"{selection.root}: no such folder")
-    try:
+    with as_usage():
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)
         networks = _networks(weights, steps, named, faithful, find_device(device))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     contenders = [*(BASELINES[name] for name in baselines), *networks]
     if not contenders:
         raise UsageError("nothing to measure: give --weights, or --baselines")
@@ -107,7 +100,7 @@ def evaluate(
     def failed(file: str, why: str) -> None:
         summary.fail(why if file in why else f"{file}: {why}", input=file)
 
-    with progress("measuring", len(opened.pairs) * len(contenders)) as bar:
+    with progress("measuring", len(opened.pairs) * len(contenders)) as tick:
         score(
             opened,
             contenders,
@@ -115,7 +108,7 @@ def evaluate(
             results,
             pictures=pictures,
             failed=None if debug else failed,
-            tick=lambda: bar.advance(bar.task_ids[0]),
+            tick=tick,
         )
     facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
     _conclude(results, contenders, facts, summary)

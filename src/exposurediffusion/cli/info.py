@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from exposurediffusion.cli.console import Summary, UsageError, reason
+from exposurediffusion.cli.console import Flag, Positional, Summary, UsageError, as_usage, reason
 from exposurediffusion.enhancement.corrections import Prepared, prepare
 from exposurediffusion.physics.camera import calibrated_cameras, load_profile
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
 
-_Positional = tyro.conf.Positional
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
-
-def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _Flag = False) -> int:
+def info(inputs: Positional[tuple[Path, ...]], /, camera: str = "auto", json: Flag = False) -> int:
     """Say what is known of raw files, and where each number comes from.
 
     Args:
@@ -31,10 +26,8 @@ def info(inputs: _Positional[tuple[Path, ...]], /, camera: str = "auto", json: _
     """
     if not inputs:
         raise UsageError("no input: give raw files")
-    try:
+    with as_usage():
         profile = None if camera == "auto" else load_profile(camera)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     summary = Summary(json)
     for path in inputs:
         try:
@@ -87,7 +80,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def cameras(json: _Flag = False) -> int:
+def cameras(json: Flag = False) -> int:
     """List the camera profiles at hand.
 
     Args:

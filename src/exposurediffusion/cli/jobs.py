@@ -171,8 +171,8 @@ def _enhance_file(job: Job, model: TrainedDenoiser, options: EnhanceOptions, lab
     for text in (describe(decided), *decided.frame.notes):
         note(f"{job.source.name}: {text}")
     make_folder(job.target.parent)
-    with progress(label, tile_count(model, decided)) as bar:
-        result = run_plan(model, decided, tick=lambda: bar.advance(bar.task_ids[0]))
+    with progress(label, tile_count(model, decided)) as tick:
+        result = run_plan(model, decided, tick=tick)
     maps = {name: job.map(name) for name in options.kept_maps}
     for name, path in maps.items():
         write_map(path, getattr(result, name))

@@ -1,37 +1,39 @@
-"""The command `expose`: one table of typed functions, whose docstrings are the help."""
+"""The command `expose`: one table of its commands, each imported when it is called."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
-from exposurediffusion.cli import train
 from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, reason
-from exposurediffusion.cli.convert import convert
-from exposurediffusion.cli.demo import demo
-from exposurediffusion.cli.enhance import enhance
-from exposurediffusion.cli.evaluate import evaluate
-from exposurediffusion.cli.info import cameras, info
-from exposurediffusion.cli.prepare import prepare_pictures
-from exposurediffusion.cli.reproduce import reproduce
-from exposurediffusion.cli.simulate import simulate
 from exposurediffusion.training.ranges import OutOfRange
 
-COMMANDS: dict[str, Callable[..., int]] = {
-    "enhance": enhance,
-    "demo": demo,
-    "info": info,
-    "cameras": cameras,
-    "simulate": simulate,
-    "convert": convert,
-    "prepare": prepare_pictures,
-    "train": train.command_for([]),
-    "evaluate": evaluate,
-    "reproduce": reproduce,
+COMMANDS = {
+    "enhance": "turn dark raw files into clean, bright ones",
+    "demo": "simulate a dark capture of a photograph, enhance it, and compare",
+    "info": "show what raw files say, and the noise that their camera has",
+    "cameras": "list the calibrated cameras",
+    "simulate": "make a data set in SID's or ELD's layout from clean pictures",
+    "convert": "turn a checkpoint of the authors into weights",
+    "prepare": "put clean pictures into one file to train from",
+    "train": "train a row of the paper, or one's own model",
+    "evaluate": "measure weights and baselines on a data set",
+    "reproduce": "make tables and figures of the paper again",
 }
+_MODULES = {"cameras": "info"}  # the others are in a module of their own name
+
+
+def command(name: str, arguments: list[str]) -> Callable[..., int]:
+    """The function of a command, whose docstring is its help; `arguments` decide the defaults of `train`."""
+    module = import_module(f"exposurediffusion.cli.{_MODULES.get(name, name)}")
+    return module.command_for(arguments) if name == "train" else getattr(module, name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,10 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        commands = {**COMMANDS, "train": train.command_for(arguments)}  # the preset decides the defaults of its fields
-        return tyro.extras.subcommand_cli_from_dict(
-            commands, prog="expose", description="Dark raw photographs in, clean raw photographs out.", args=arguments
-        )
+        if not arguments or arguments[0] not in COMMANDS:
+            return _overview(arguments)
+        function = command(arguments[0], arguments)
+        return tyro.cli(function, prog=f"expose {arguments[0]}", args=arguments[1:])
     except (UsageError, OutOfRange) as error:
         complain(str(error))
         return 2
@@ -56,3 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         complain("\n".join(line.rstrip() for line in reason(error).splitlines() if line.strip()))  # a list stays a list
         return 1
+
+
+def _overview(arguments: list[str]) -> int:
+    """All commands, or an error if something else was asked for."""
+    if arguments and arguments[0] not in ("-h", "--help"):
+        near = get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"no command {arguments[0]!r}: {hint}")
+    table = Table.grid(padding=(0, 2))
+    for name, about in COMMANDS.items():
+        table.add_row(f"  {name}", about)
+    console = Console(stderr=not arguments, highlight=False)
+    console.print("usage: expose COMMAND ...\n\nDark raw photographs in, clean raw photographs out.\n", table)
+    console.print("\nexpose COMMAND --help tells all of a command.")
+    return 0 if arguments else 2

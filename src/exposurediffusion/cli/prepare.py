@@ -11,16 +11,15 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from exposurediffusion.cli.console import Summary, UsageError, note, progress, show
+from exposurediffusion.cli.console import Flag, Summary, UsageError, note, progress, show
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.evaluation.summary import Table
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.pictures import screening
 from exposurediffusion.pictures.codec import encode
 from exposurediffusion.pictures.manifests import NOT_STATED, stated
 from exposurediffusion.pictures.prepared import Entry, write_pictures
-from exposurediffusion.pictures.screening import decibels, exposure_of, originals, prepare, thumbnail
-
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
+from exposurediffusion.pictures.screening import decibels, exposure_of, originals, thumbnail
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class _Prepared:
         return sum(map(len, self.streams))
 
 
-def prepare_pictures(
+def prepare(
     folders: tyro.conf.Positional[tuple[Path, ...]],
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     downscale: int = 2,
     megapixels: float = 1.2,
     quality: float = 42.4,
-    overwrite: _Flag = False,
-    json: _Flag = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Prepare clean pictures once, so that training starts from one file in seconds.
 
@@ -80,13 +79,13 @@ def prepare_pictures(
     files = _find(folders, summary)
     make_folder(output.parent)
     prepared: list[_Prepared] = []
-    with progress("Preparing", len(files)) as bar:
+    with progress("Preparing", len(files)) as tick:
         for path, folder in files:
             try:
                 prepared.append(_prepare(path, folder, downscale, megapixels, quality))
             except (ValueError, OSError) as error:
                 summary.fail(str(error), input=str(path))
-            bar.advance(bar.task_ids[0])
+            tick()
     kept = _without_copies(prepared, summary)
     if not kept:
         raise ValueError("none of the pictures can be used, so no file is written; give folders with others")
@@ -113,7 +112,7 @@ def _find(folders: Sequence[Path], summary: Summary) -> list[tuple[Path, Path]]:
 
 def _prepare(path: Path, folder: Path, downscale: int, megapixels: float, quality: float) -> _Prepared:
     statement = stated(path, folder)
-    light, panorama = prepare(path, 1 if statement.clean else downscale, megapixels, note)
+    light, panorama = screening.prepare(path, 1 if statement.clean else downscale, megapixels, note)
     exposure = exposure_of(light)
     streams = encode(light.numpy(), exposure, quality)
     entry = Entry(

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.progress import Progress
 
-from exposurediffusion.cli.console import Summary, UsageError, note, progress, show
+from exposurediffusion.cli import console
+from exposurediffusion.cli.console import Flag, Flat, Output, Summary, UsageError, as_usage, note, progress, show
 from exposurediffusion.evaluation.measure import Correction, Protocol
 from exposurediffusion.evaluation.results import write_text
 from exposurediffusion.evaluation.selection import Selection
@@ -20,9 +20,6 @@ from exposurediffusion.reproduction import paper_tables as comparisons
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.reproduction.runs import Laboratory, Tick
 
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Flat = tyro.conf.arg(name="")
-_Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Artefact = Literal[
     "table2", "table3", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6", "fig8", "ablations"
 ]  # fmt: skip
@@ -31,19 +28,19 @@ Artefact = Literal[
 def reproduce(
     artefacts: tyro.conf.Positional[tuple[Artefact, ...]],
     /,
-    selection: Annotated[Selection, _Flat],
+    selection: Annotated[Selection, Flat],
     weights: Path,
-    output: _Output,
+    output: Output,
     eld: Path | None = None,
     budget: str = "evening",
-    train: _Flag = False,
+    train: Flag = False,
     seeds: int = 1,
     rates: tuple[float, ...] = (),
     corrections: tuple[Correction, ...] = ("none", "final", "oracle"),
     crop: int | Literal["auto", "whole"] = "auto",
     scene: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    json: _Flag = False,
+    json: Flag = False,
 ) -> int:
     """Make tables and figures of the paper anew: ours beside its numbers, as Markdown, CSV and plots.
 
@@ -72,12 +69,10 @@ def reproduce(
         json: print the summary as JSON.
     """
     _check(artefacts, selection.root, weights, eld, train, seeds, rates)
-    try:
+    with as_usage():
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol, found = Protocol(side, corrections), find_device(device)
         size = Budget.parse(budget)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     shading, plain = selection.dark_shading or _darks(selection.root), replace(selection, dark_shading=None)
     summary = Summary(json)
     for artefact in artefacts:
@@ -138,11 +133,8 @@ def _check(
         raise UsageError("--rates are different numbers above 0")
 
 
-def _ticker(bar: Progress, artefact: str) -> Tick:
-    def tick(what: str, done: int, of: int) -> None:
-        bar.update(bar.task_ids[0], description=f"{artefact}: {what}", completed=done, total=of)
-
-    return tick
+def _ticker(bar: console.Tick, artefact: str) -> Tick:
+    return lambda what, done, of: bar(done=done, total=of, text=f"{artefact}: {what}")
 
 
 def _darks(root: Path) -> Path | None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from exposurediffusion.cli.console import Summary, UsageError, note, progress
+from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, progress
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.physics.camera import load_profile
@@ -97,12 +97,10 @@ def simulate(
         raise UsageError(f"{images}: no such folder")
     if not (pictures := find_images(images, note)):
         raise UsageError(f"{images}: no pictures (.hdr, .tif, .png, .jpg, .webp)")
-    try:
+    with as_usage():
         profile = load_profile(camera)
         for _, iso in settings:
             profile.gain(iso)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     setup = Setup(
         images, output, profile, array, layout, size, split, settings, shorts, long_noise, dark_shading, darks, seed
     )
@@ -151,10 +149,10 @@ def _make(setup: Setup, planned: list[Scene], workers: int, overwrite: bool, sum
     make_folder(setup.output)
     _write_manifest(setup.output, known | listed)
     failed: dict[str, str] = {}
-    with progress("simulating", sum(map(len, jobs.values()))) as bar:
+    with progress("simulating", sum(map(len, jobs.values()))) as tick:
         for outcome in _rendered(setup, jobs, workers):
             failed |= {name: error for name, error in outcome.items() if error}
-            bar.advance(bar.task_ids[0], len(outcome))
+            tick(len(outcome))
     for name in failed:
         files = {path: facts for path, facts in listed[name]["files"].items() if (setup.output / path).exists()}
         listed[name] = {**listed[name], "files": files}

@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, is_main, note, progress
+from exposurediffusion.cli.console import (
+    INTERRUPTED,
+    Flag,
+    Flat,
+    Tick,
+    UsageError,
+    as_usage,
+    complain,
+    is_main,
+    note,
+    on_terminal,
+    progress,
+)
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
@@ -29,9 +40,6 @@ if TYPE_CHECKING:
 EVERY = 30.0
 """Seconds between two lines about a run whose messages go to a file."""
 PARTS = 1000
-_Flag = tyro.conf.FlagCreatePairsOff[bool]
-_Flat = tyro.conf.arg(name="")
-_Output = tyro.conf.arg(aliases=["-o"])
 Kind = Literal["auto", "sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
 
 
@@ -42,10 +50,8 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         UsageError: there is no such preset; the nearest names are told.
     """
     name = _named("--preset", arguments)
-    try:
+    with as_usage():
         preset = None if name is None else find_preset(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
     default = preset.recipe if preset else Recipe()
     if _named("--initial", arguments) is not None:
@@ -54,9 +60,9 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
     def train(
         preset: str = "",
         data: Path | None = None,
-        output: Annotated[Path | None, _Output] = None,
-        recipe: Annotated[Recipe, _Flat, tyro.conf.AvoidSubcommands] = default,
-        execution: Annotated[Execution, _Flat] = Execution(),
+        output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+        recipe: Annotated[Recipe, Flat, tyro.conf.AvoidSubcommands] = default,
+        execution: Annotated[Execution, Flat] = Execution(),
         dataset: Kind = "auto",
         validation: Path | None = None,
         dark_shading: Path | None = None,
@@ -65,8 +71,8 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         pairs: Path | None = None,
         cache: Path | None = None,
         on_problem: Literal["continue", "stop"] = "continue",
-        dry_run: _Flag = False,
-        listing: Annotated[_Flag, tyro.conf.arg(name="list")] = False,
+        dry_run: Flag = False,
+        listing: Annotated[Flag, tyro.conf.arg(name="list")] = False,
     ) -> int:
         """Train a row of the paper, or one's own model; the same command goes on where it was stopped.
 
@@ -178,7 +184,7 @@ class _Teller:
     The loss is the mean of all iterations since what was told last, or of at least a hundred on a terminal.
     """
 
-    def __init__(self, bar: Progress, report: Callable[[str], None]) -> None:
+    def __init__(self, bar: Tick, report: Callable[[str], None]) -> None:
         self.bar, self.report = bar, report
         self.begun = self.told = time.monotonic()
         self.first = self.at = -1
@@ -193,17 +199,17 @@ class _Teller:
         count, self.at = max(1, run.iteration - self.at), run.iteration
         self.total, self.count = self.total + loss * count, self.count + count
         now = time.monotonic()
-        due = self.count >= 100 if not self.bar.disable else now - self.told > EVERY
+        due = self.count >= 100 if on_terminal() else now - self.told > EVERY
         if due or run.done >= 1:
             self.shown = f"loss {self.total / self.count:.4f}"
             speed = (run.iteration - self.first) * run.images / max(now - self.begun, 1e-9)
-            if self.bar.disable:
+            if not on_terminal():
                 left = (now - self.begun) * (1 - run.done) / max(run.done - self.done, 1e-9) / 60
                 part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.spent:.1f} minutes"
                 self.report(f"{part}, {self.shown}, {speed:.0f} images/s, {left:.1f} minutes left")
             self.shown += f", {speed:.0f} images/s"
             self.total, self.count, self.told = 0.0, 0, now
-        self.bar.update(self.bar.task_ids[0], completed=int(PARTS * run.done), description=self.shown)
+        self.bar(done=int(PARTS * run.done), text=self.shown)
 
 
 def _summarise(preset: Preset, output: Path) -> None:

@@ -69,9 +69,13 @@ class Table:
         if any(len(row) != len(self.header) for row in self.rows):
             raise ValueError(f"{self.title}: rows and header differ in length")
 
+    def texts(self) -> list[list[str]]:
+        """The rows, for people."""
+        return [[text(cell) for cell in row] for row in self.rows]
+
     def markdown(self) -> str:
         """A table of pipes, its title above and its notes below."""
-        lines = [self.header, ["---"] * len(self.header), *(map(text, row) for row in self.rows)]
+        lines = [self.header, ["---"] * len(self.header), *self.texts()]
         body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         notes = "".join(f"\n\n{note}" for note in self.notes)
         return f"## {self.title}\n\n{body}{notes}\n"
