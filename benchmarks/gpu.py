@@ -34,9 +34,11 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.training.checkpoints import NonFiniteLoss
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import PRESETS
-from exposurediffusion.training.recipe import Execution, Recipe
-from exposurediffusion.training.run import NonFiniteLoss, Run
+from exposurediffusion.training.recipe import Recipe
+from exposurediffusion.training.run import Run
 from exposurediffusion.training.trainer import train
 from exposurediffusion.training.validation import Validation
 from exposurediffusion.weights.file import load, save_weights
@@ -107,7 +109,7 @@ def train_for(
         if time.monotonic() - written > 60:
             run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
             written = time.monotonic()
-            print(f"{name}: {run.iteration} iterations, {run.spent:.2f} minutes, loss {loss:.4f}", flush=True)
+            print(f"{name}: {run.iteration} iterations, {run.clock.spent:.2f} minutes, loss {loss:.4f}", flush=True)
         if run.done >= 1:
             run.export(out / f"{name}.safetensors", {"preset": name}, torch.float16)
 

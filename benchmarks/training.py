@@ -27,8 +27,9 @@ from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import in_memory, read_pictures
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.simulation.light import Photograph
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import find_preset
-from exposurediffusion.training.recipe import Execution, Recipe
+from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.training.run import Run
 
 Network = Literal["default", "fine", "embedded", "nafnet1", "nafnet2", "unet"]

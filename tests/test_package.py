@@ -56,7 +56,7 @@ def test_ships_its_data() -> None:
     assert package.joinpath("py.typed").is_file()
     cameras = [file.name for file in package.joinpath("physics", "cameras").iterdir()]
     assert sum(name.endswith(".json") for name in cameras) == 5
-    assert package.joinpath("learn", "pretrained", "default.safetensors").is_file()
+    assert package.joinpath("weights", "pretrained", "default.safetensors").is_file()
 
 
 def test_command_is_declared() -> None:

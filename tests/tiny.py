@@ -15,7 +15,8 @@ from exposurediffusion.physics.random import seeded
 from exposurediffusion.pictures.prepared import in_memory
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.simulation.light import Panorama, Photograph
-from exposurediffusion.training.recipe import Execution, Recipe
+from exposurediffusion.training.execution import Execution
+from exposurediffusion.training.recipe import Recipe
 
 TINY = Recipe(
     iterations=6,

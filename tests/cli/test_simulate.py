@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from exposurediffusion.cli import simulate as app
 from exposurediffusion.cli.main import main
 from exposurediffusion.files.exif import EXPOSURE_TIME, ISO, SOFTWARE, read_tags
 from exposurediffusion.physics.camera import find_camera, tukey_lambda_variance
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.raw.read import read_raw
+from exposurediffusion.simulation import write as app
 from exposurediffusion.simulation.scenes import MANIFEST, known_noise
 from tests.statistics import BOUND, mean_z, variance_z
 
@@ -239,7 +239,7 @@ def test_goes_on_where_it_was_interrupted(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(app, "render_picture", interrupted)
         code, _, err = run(output=tmp_path / "again")
-    assert code == 1
+    assert code == 130
     assert "interrupted" in err
     cut = next((tmp_path / "again").rglob("*.dng"))
     cut.write_bytes(cut.read_bytes()[:100])

@@ -19,7 +19,7 @@ from exposurediffusion.evaluation.measure import CORRECTIONS, Protocol, Record, 
 from exposurediffusion.evaluation.methods import Answer, Capture, Network
 from exposurediffusion.evaluation.summary import Figure, deviation, mean, nominal, summarise
 from exposurediffusion.physics.sensor import Metadata
-from exposurediffusion.process.exposure import Adjust, identity
+from exposurediffusion.process.exposure import Adjust
 from tests.simulated import DRAWN, STEADY, Independent, sample, tiny
 
 ONE = sample()
@@ -47,7 +47,7 @@ class Known:
     def settings(self) -> dict[str, Any]:
         return {"method": "known"}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         return Answer(self.estimate)
 
 

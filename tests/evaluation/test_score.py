@@ -21,7 +21,7 @@ from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.physics.sensor import Metadata
-from exposurediffusion.process.exposure import Adjust, identity
+from exposurediffusion.process.exposure import Adjust
 from exposurediffusion.simulation.scenes import MANIFEST
 from tests.simulated import DRAWN, STEADY, simulate, tiny
 from tests.trees import touch, write_raw
@@ -42,7 +42,7 @@ class Counting:
     def settings(self) -> dict[str, Any]:
         return {"method": self.name}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
         self.calls += 1
         if sample.ratio == 250:
             raise ValueError("of this one nothing can be said")
@@ -227,7 +227,7 @@ def test_crop_is_taken_before_anything_is_computed(simsid: Path, tmp_path: Path)
 
     @dataclass
     class Looking(Counting):
-        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = identity) -> Answer:
+        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
             shapes.append(sample.clean.shape)
             return Answer(sample.clean / 2)
 

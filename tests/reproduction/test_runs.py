@@ -22,9 +22,9 @@ from exposurediffusion.reproduction import runs as reproduction
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.reproduction.runs import Laboratory
 from exposurediffusion.training import trainer
+from exposurediffusion.training.checkpoints import NonFiniteLoss
 from exposurediffusion.training.presets import Preset, find_preset
 from exposurediffusion.training.recipe import Recipe
-from exposurediffusion.training.run import NonFiniteLoss
 from exposurediffusion.weights.file import TrainedDenoiser, load
 from tests.simulated import DRAWN, SMALL, STEADY, weights_like
 from tests.tiny import PLAIN
@@ -295,16 +295,16 @@ def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
 
     def train(recipe: Recipe, *arguments: Any, **options: Any) -> Path:
         trained.append((recipe.optimizer.lr, recipe.seed))
-        if recipe.optimizer.lr > 1:
+        if recipe.optimizer.lr > 0.5:
             raise NonFiniteLoss("the loss is not finite at iteration 1")
         return kind(recipe, *arguments, **options)
 
     monkeypatch.setattr(trainer, "train", train)
-    lab = laboratory(training=True, seeds=2, rates=(0.001, 100.0), report=told.append)
+    lab = laboratory(training=True, seeds=2, rates=(0.001, 1.0), report=told.append)
     assert lab.run(RUN)[100, "final"].spread is not None
-    assert trained == [(0.001, 0), (100.0, 0), (0.001, 1)]
-    assert f"{RUN}@100 is out of the choice of rates: the loss is not finite at iteration 1" in told
-    monkeypatch.setattr(budgets, "_rate", lambda _: 100.0)
+    assert trained == [(0.001, 0), (1.0, 0), (0.001, 1)]
+    assert f"{RUN}@1 is out of the choice of rates: the loss is not finite at iteration 1" in told
+    monkeypatch.setattr(budgets, "_rate", lambda _: 1.0)
     with pytest.raises(ValueError, match="the loss is not finite"):  # without a choice, it is an error
         laboratory(training=True).run(RUN)
 

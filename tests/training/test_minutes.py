@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.training import run as run_module
-from exposurediffusion.training import trainer
+from exposurediffusion.training import execution, trainer
 from exposurediffusion.training.batches import Batch
 from exposurediffusion.training.captures import Captures
 from exposurediffusion.training.loss import UnrolledLoss
@@ -52,7 +51,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The only clock that runs and trainer see; a step takes two seconds, all else no time."""
     clock = Clock()
-    for module in (run_module, trainer):
+    for module in (execution, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
     forward = UnrolledLoss.forward
 

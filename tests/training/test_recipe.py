@@ -13,15 +13,9 @@ import pytest
 
 from exposurediffusion.baselines.diffusion import DIFFUSION_SIZES
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import PRESETS
-from exposurediffusion.training.recipe import (
-    CaptureRecipe,
-    Execution,
-    ObjectiveRecipe,
-    OptimizerRecipe,
-    Prelude,
-    Recipe,
-)
+from exposurediffusion.training.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
 from tests.tiny import TINY
 
 

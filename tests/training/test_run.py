@@ -17,16 +17,11 @@ from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.training.captures import Captures
+from exposurediffusion.training.checkpoints import NonFiniteLoss
+from exposurediffusion.training.execution import Execution, WorkerLost
 from exposurediffusion.training.loss import UnrolledLoss
-from exposurediffusion.training.recipe import (
-    CaptureRecipe,
-    Execution,
-    ObjectiveRecipe,
-    OptimizerRecipe,
-    Prelude,
-    Recipe,
-)
-from exposurediffusion.training.run import NonFiniteLoss, Run, WorkerLost
+from exposurediffusion.training.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
+from exposurediffusion.training.run import Run
 from exposurediffusion.weights.file import load, load_diffusion
 from tests.tiny import PLAIN, TINY, Light, clean_views
 
@@ -77,7 +72,7 @@ def test_restored_is_as_if_never_stopped(recipe: Recipe, data: Light | CleanView
     assert resumed.iteration == 2
     trained(recipe, 5, resumed, data)
     assert same(resumed.loss.state_dict(), whole.loss.state_dict())
-    assert same(resumed.average, whole.average)
+    assert same(resumed.average.values, whole.average.values)
     assert same(moments(resumed), moments(whole))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.pt"]
 
@@ -150,15 +145,15 @@ def test_a_step_that_is_no_number_touches_nothing_and_is_told(
     ruin(what, run, (2, 3), monkeypatch)
     for batch in run.batches(clean_views(), 0):
         weights = {name: tensor.clone() for name, tensor in run.loss.state_dict().items()}
-        before, average = moments(run), {name: tensor.clone() for name, tensor in run.average.items()}
+        before, average = moments(run), {name: tensor.clone() for name, tensor in run.average.values.items()}
         iteration = run.iteration
         run.step(batch)
         assert same(run.loss.state_dict(), weights) == (iteration in (2, 3))
         assert same(moments(run), before) == (iteration in (2, 3))
-        assert all(tensor.isfinite().all() for tensor in run.average.values())
+        assert all(tensor.isfinite().all() for tensor in run.average.values.values())
         if iteration in (2, 3):  # it is at most nearer to the weights
             for name, tensor in run.loss.denoiser.named_parameters():
-                assert ((run.average[name] - tensor).abs() <= (average[name] - tensor).abs() + 1e-9).all()
+                assert ((run.average.values[name] - tensor).abs() <= (average[name] - tensor).abs() + 1e-9).all()
     assert run.iteration == 6
     reading = run.read()
     assert reading.ruined == 2  # the first
@@ -252,7 +247,7 @@ def test_averaged_weights_are_there_for_as_long_as_the_block_lasts() -> None:
     with pytest.raises(ZeroDivisionError), run.averaged() as denoiser:  # noqa: PT012 - the error is ours
         now |= {name: p.detach().clone() for name, p in denoiser.named_parameters()}
         raise ZeroDivisionError
-    assert same(now, run.average)
+    assert same(now, run.average.values)
     assert not same(now, before)
     assert same(dict(run.loss.denoiser.named_parameters()), before)
 
@@ -263,7 +258,7 @@ def test_begins_from_weights_with_a_fresh_optimiser(tmp_path: Path) -> None:
     run.begin_from(tmp_path / "a.safetensors")
     start = load(tmp_path / "a.safetensors").state_dict()
     assert same(dict(run.loss.denoiser.named_parameters()), start)
-    assert same(run.average, start)
+    assert same(run.average.values, start)
     assert run.iteration == 0
     assert not any(tensor.any() for tensor in moments(run).values())
     with pytest.raises(
@@ -360,7 +355,7 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(where: str, tmp_path:
 
 def ruined(run: Run, where: str) -> Run:
     """A run with infinite weights."""
-    tensors = run.average if where == "average" else dict(run.loss.denoiser.named_parameters())
+    tensors = run.average.values if where == "average" else dict(run.loss.denoiser.named_parameters())
     with torch.no_grad():
         next(iter(tensors.values())).fill_(math.inf)
     return run

@@ -27,10 +27,11 @@ from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.training.batches import Batch, Patches, batches
 from exposurediffusion.training.captures import CaptureMaker, Captures
+from exposurediffusion.training.checkpoints import NonFiniteLoss
 from exposurediffusion.training.loss import UnrolledLoss
 from exposurediffusion.training.presets import PRESETS
 from exposurediffusion.training.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
-from exposurediffusion.training.run import NonFiniteLoss, Reading, Run
+from exposurediffusion.training.run import Reading, Run
 from exposurediffusion.training.source import Source
 from exposurediffusion.training.trainer import Interrupted, train
 from exposurediffusion.weights.file import load
@@ -283,7 +284,7 @@ def test_where_the_last_checkpoint_has_no_room_there_are_weights(
     monkeypatch.setattr(Run, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         go(RECIPE, images, tmp_path)
-    assert same(parameters(tmp_path / "weights.safetensors"), after(6, images).average)
+    assert same(parameters(tmp_path / "weights.safetensors"), after(6, images).average.values)
 
 
 class Bomb:
@@ -438,5 +439,5 @@ def test_two_processes_train_as_one_even_if_one_of_them_is_killed(
     for said in ("20 iterations; Ctrl-C keeps", "going on from"):  # by one of them
         assert resumed.stderr.count(said) == 1
     two = load_file(tmp_path / "run" / "weights.safetensors")
-    assert distance(here(folder, (0, 1), monkeypatch).average, two) < 1e-5
-    assert distance(here(folder, (0,), monkeypatch).average, two) > 1e-3  # twin: half the images
+    assert distance(here(folder, (0, 1), monkeypatch).average.values, two) < 1e-5
+    assert distance(here(folder, (0,), monkeypatch).average.values, two) > 1e-3  # twin: half the images

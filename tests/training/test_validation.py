@@ -66,10 +66,13 @@ def test_captures_have_the_noise_of_the_iso_settings(model: ExposureDenoiser) ->
         camera = load_profile(name)
         for case, (ratio, iso) in zip(judge(capture=recipe).cases, CONDITIONS, strict=True):
             assert case.ratio == ratio
-            assert case.gain.tolist() == pytest.approx([camera.gain(iso)] * 4)
-            assert case.saturation == camera.saturation
-            deviation = (case.capture - case.clean).std() * case.saturation / ratio
-            expected = (case.gain[0] * case.clean.mean() * case.saturation / ratio + case.read_variance.mean()).sqrt()
+            assert case.conditions.gain.tolist() == pytest.approx([camera.gain(iso)] * 4)
+            assert case.conditions.saturation == camera.saturation
+            deviation = (case.capture - case.clean).std() * case.conditions.saturation / ratio
+            expected = (
+                case.conditions.gain[0] * case.clean.mean() * case.conditions.saturation / ratio
+                + case.conditions.read_variance.mean()
+            ).sqrt()
             assert 0.6 < deviation / expected < 2.5  # ELD's biases and tails come on top
     assert case.capture.amin() < 0  # pyright: ignore[reportPossiblyUnboundVariable] - nothing is clipped before the network's own clamp
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, reason
-from exposurediffusion.training.ranges import OutOfRange
+from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
     "enhance": "turn dark raw files into clean, bright ones",

@@ -29,9 +29,10 @@ from exposurediffusion.cli.console import (
     progress,
 )
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
-from exposurediffusion.training.recipe import Execution, Prelude, Recipe
+from exposurediffusion.training.recipe import Prelude, Recipe
 from exposurediffusion.training.source import Source
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class _Job:
 
 
 def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> int:
-    from exposurediffusion.training import run, trainer
+    from exposurediffusion.training import checkpoints, execution, trainer
 
     length = f"{job.recipe.iterations:,} iterations" if job.minutes is None else f"{job.minutes:g} minutes"
     note(f"{job.name}: {job.preset.about}; {length}; Ctrl-C keeps a checkpoint in {job.output}")
@@ -169,7 +170,7 @@ def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> in
     except trainer.Interrupted as error:
         note(str(error))
         return INTERRUPTED
-    except (run.NonFiniteLoss, run.WorkerLost) as error:
+    except (checkpoints.NonFiniteLoss, execution.WorkerLost) as error:
         complain(str(error))
         return 1
     if is_main():
@@ -205,7 +206,7 @@ class _Teller:
             speed = (run.iteration - self.first) * run.images / max(now - self.begun, 1e-9)
             if not on_terminal():
                 left = (now - self.begun) * (1 - run.done) / max(run.done - self.done, 1e-9) / 60
-                part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.spent:.1f} minutes"
+                part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.clock.spent:.1f} minutes"
                 self.report(f"{part}, {self.shown}, {speed:.0f} images/s, {left:.1f} minutes left")
             self.shown += f", {speed:.0f} images/s"
             self.total, self.count, self.told = 0.0, 0, now

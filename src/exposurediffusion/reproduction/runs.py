@@ -20,8 +20,8 @@ from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Figure, mean, summarise
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.reproduction.budget import Budget, run_name
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import find_preset
-from exposurediffusion.training.recipe import Execution
 from exposurediffusion.training.source import Source
 from exposurediffusion.weights.file import TrainedDenoiser, TrainedDiffusion, load_any, weights_digest
 
@@ -155,7 +155,7 @@ class Laboratory:
 
     def _train(self, preset: str, matched: bool, seed: int, rate: float | None) -> Path | None:
         # These bring in accelerate, which measuring does not want.
-        from exposurediffusion.training.run import NonFiniteLoss
+        from exposurediffusion.training.checkpoints import NonFiniteLoss
         from exposurediffusion.training.trainer import Interrupted, train
 
         name = run_name(preset, matched, seed, rate)

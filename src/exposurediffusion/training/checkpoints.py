@@ -91,3 +91,7 @@ def differences(first: Any, second: Any, name: str = "") -> list[str]:
         inner = (differences(first.get(k), second.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
         return [difference for found in inner for difference in found]
     return [] if first == second else [f"{name} {first} there, {second} here"]
+
+
+class NonFiniteLoss(Exception):
+    """A loss or its gradient, or a weight, was not a number; the checkpoint on disk is of sound weights."""

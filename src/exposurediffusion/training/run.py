@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,22 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion
+from exposurediffusion.models.averages import AveragedWeights, set_parameters
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches, batches
 from exposurediffusion.training.captures import CaptureMaker, Captures
-from exposurediffusion.training.checkpoints import differences, kept, read_checkpoint, write_checkpoint
+from exposurediffusion.training.checkpoints import NonFiniteLoss, differences, kept, read_checkpoint, write_checkpoint
+from exposurediffusion.training.execution import Clock, Execution, Peers
 from exposurediffusion.training.loss import loss_of
-from exposurediffusion.training.recipe import Execution, Recipe
+from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.weights.file import ModelCard, load, load_diffusion, save_weights
-
-
-class NonFiniteLoss(Exception):
-    """A loss or its gradient, or a weight, was not a number; the checkpoint on disk is of sound weights."""
-
-
-class WorkerLost(Exception):
-    """Another process of a distributed run has ended: the last checkpoint is whole."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,8 @@ class Run:
 
     Attributes:
         iteration: steps done.
-        reserve: minutes to keep for what is written at the end; the main process's counts.
-        average: the averaged weights, by name.
+        clock: its time; the main process's counts.
+        average: the averaged weights.
     """
 
     def __init__(
@@ -75,23 +68,21 @@ class Run:
         minutes: float | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if minutes is not None and not 0 < minutes < math.inf:
-            raise ValueError(f"a run of {minutes:g} minutes does not train and end; give it more than 0")
+        self.clock = Clock(minutes)
         torch.manual_seed(recipe.seed)
-        self.recipe, self.iteration, self.minutes = recipe, 0, minutes
+        self.recipe, self.iteration = recipe, 0
         self.accelerator = execution.accelerator()
+        self.peers = Peers(self.accelerator)
         self.device = torch.device(self.accelerator.device)
         self.loss = loss_of(recipe, execution.bf16_on(self.device)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {name: p.detach().clone() for name, p in self.loss.denoiser.named_parameters()}
+        self.average = AveragedWeights(self.loss.denoiser, recipe.optimizer.ema)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=1.0, betas=recipe.optimizer.betas, fused=True)
         self._make_moments()
         if execution.compile:
             self.loss.denoiser.backbone.compile(dynamic=False)
         self.capture = CaptureMaker(recipe.capture, recipe.seed, recipe.denoiser.white)
-        self._share, self.reserve = 0.0, 0.0
-        self._spent, self._begun = 0.0, time.monotonic()
+        self._share = 0.0
         self._read_at = self._restored_at = 0
-        self._stepping_since: float | None = None
         self._parts, self._report = 1, report
         self._losses = torch.zeros((), device=self.device)
         self._ruined = torch.full((), -1.0, device=self.device)
@@ -118,14 +109,9 @@ class Run:
         return self.recipe.batch * self.accelerator.num_processes
 
     @property
-    def spent(self) -> float:
-        """Minutes of this run, earlier sessions included."""
-        return self._spent + (time.monotonic() - self._begun) / 60
-
-    @property
     def done(self) -> float:
         """The share of the run that is done: of its iterations, or of its time as of the last reading."""
-        return self.iteration / self.recipe.iterations if self.minutes is None else self._share
+        return self.iteration / self.recipe.iterations if self.clock.minutes is None else self._share
 
     @property
     def rate(self) -> float:
@@ -134,9 +120,10 @@ class Run:
 
     def batches(self, patches: Patches | CleanViews, workers: int) -> Iterator[Batch]:
         """This process's share of the batches that are still to come."""
-        if self.minutes is not None:
-            return self._batches(patches, self.iteration, sys.maxsize // 2 if self.done < 1 else 0, workers)
-        return self._batches(patches, self.iteration, self.recipe.iterations - self.iteration, workers)
+        count = self.recipe.iterations - self.iteration
+        if self.clock.minutes is not None:
+            count = sys.maxsize // 2 if self.done < 1 else 0
+        return self._batches(patches, self.iteration, count, workers)
 
     def batch(self, patches: Patches | CleanViews, iteration: int) -> Batch:
         """This process's share of the batch of one iteration."""
@@ -162,14 +149,13 @@ class Run:
         Raises:
             WorkerLost: another process does not answer.
         """
-        if self._stepping_since is None:
-            self._stepping_since = self.spent
-        with self._peers():
+        self.clock.step()
+        with self.peers.waited_for(self.iteration):
             captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
             loss = self._gradients(captures)
             bound = self.recipe.optimizer.clip_norm or math.inf
             norm = torch.nn.utils.clip_grad_norm_(self.loss.parameters(), bound, foreach=True)
-            bad = self._sum(1 - (loss.isfinite() & norm.isfinite()).float()) > 0
+            bad = self.peers.sum(1 - (loss.isfinite() & norm.isfinite()).float()) > 0
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # as a gradient scaler tells it to skip
@@ -177,7 +163,7 @@ class Run:
         self._losses += torch.where(bad, 0.0, loss)
         self._ruined = torch.where(bad & (self._ruined < 0), float(self.iteration), self._ruined)
         self.iteration += 1
-        self._average()
+        self.average.update(self.iteration)
 
     def _gradients(self, captures: Captures) -> Float[Tensor, ""]:
         """Compute the gradients of the batch; its loss. A batch that is too large for a GPU is taken in parts."""
@@ -203,14 +189,14 @@ class Run:
     def is_sound(self, batch: Batch) -> bool:
         """Whether the weights are numbers, and give a loss that is one; the same in all processes."""
         captures = self.capture(batch.to(self.device), self.iteration, self.accelerator.process_index)
-        with self._peers():
+        with self.peers.waited_for(self.iteration):
             loss = self.loss(captures, self.recipe.steps_at(self.done))
-            return self._finite() and bool(self._sum(1 - loss.isfinite().float()) == 0)
+            return self._finite() and bool(self.peers.sum(1 - loss.isfinite().float()) == 0)
 
     @torch.no_grad()
     def _finite(self) -> bool:
         """Whether all weights and their averages are numbers; they are the same in all processes."""
-        return all(bool(tensor.isfinite().all()) for tensor in (*self.loss.parameters(), *self.average.values()))
+        return all(bool(tensor.isfinite().all()) for tensor in (*self.loss.parameters(), *self.average.values.values()))
 
     def read(self, stop: bool = False) -> Reading:
         """What the iterations since the last reading gave; waits for the device.
@@ -222,78 +208,33 @@ class Run:
             WorkerLost: another process does not answer.
         """
         count = max(1, self.iteration - self._read_at) * self.accelerator.num_processes
-        told = self._losses.new_tensor([float(stop), self._share_of_time() if self.is_main else 0.0])
-        with self._peers():
-            loss, stopping, self._share = self._sum(torch.cat([(self._losses / count)[None], told])).tolist()
+        share = self.clock.share(self._share, self._read_at > self._restored_at) if self.is_main else 0.0
+        told = self._losses.new_tensor([float(stop), share])
+        with self.peers.waited_for(self.iteration):
+            loss, stopping, self._share = self.peers.sum(torch.cat([(self._losses / count)[None], told])).tolist()
         ruined = int(self._ruined)
         self._losses.zero_()
-        self._read_at, self._stepping_since = self.iteration, None
+        self._read_at = self.iteration
+        self.clock.read()
         return Reading(loss, stopping > 0, None if ruined < 0 else ruined)
-
-    def _share_of_time(self) -> float:
-        """Of the time that there is for steps; 1 as soon as as many as since the last reading would exceed it."""
-        if self.minutes is None:
-            return 0.0
-        spent, usable = self.spent, self.minutes - self.reserve
-        again = 0.0  # of the first steps of a session it is not known what is their own, and what is setting up
-        if self._read_at > self._restored_at and self._stepping_since is not None:
-            again = spent - self._stepping_since
-        return 1.0 if spent + again >= usable else max(self._share, spent / usable)
-
-    def _sum(self, value: Tensor) -> Tensor:
-        """Over all processes, which is for the device to wait for."""
-        if self.accelerator.num_processes == 1:
-            return value
-        total = self.accelerator.reduce(value, "sum")
-        assert isinstance(total, Tensor)
-        return total
-
-    @contextmanager
-    def _peers(self) -> Iterator[None]:
-        """Turn a broken connection into a clear message."""
-        try:
-            yield
-        except RuntimeError as error:
-            broken = ("gloo", "NCCL", "Connection", "connection", "closed by peer")
-            if self.accelerator.num_processes > 1 and any(word in str(error) for word in broken):
-                raise WorkerLost(
-                    f"another process of this run has ended (at iteration {self.iteration}); "
-                    "the last checkpoint is whole: run the same command to go on"
-                ) from error
-            raise
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.recipe.optimizer.ema, (1 + self.iteration) / (10 + self.iteration))
-        now = [p.detach() for p in self.loss.denoiser.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def averaged(self) -> Iterator[ExposureDenoiser | ConditionalDiffusion]:
         """The denoiser with its averaged weights, for as long as the block lasts."""
-        kept = {name: p.detach().clone() for name, p in self.loss.denoiser.named_parameters()}
-        self._load(self.average)
-        try:
+        with self.average.in_place():
             yield self.loss.denoiser
-        finally:
-            self._load(kept)
-
-    @torch.no_grad()
-    def _load(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self.loss.denoiser.named_parameters():
-            parameter.copy_(values[name])
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
         return {
             "iteration": self.iteration,
-            "spent": self.spent,
-            "minutes": self.minutes,
+            "spent": self.clock.spent,
+            "minutes": self.clock.minutes,
             "share": self._share,
             "processes": self.accelerator.num_processes,
             "recipe": json.dumps(self.recipe.to_dict()),
             "model": self.loss.state_dict(),
-            "average": self.average,
+            "average": self.average.values,
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -303,7 +244,7 @@ class Run:
         Raises:
             ValueError: it is damaged, or a checkpoint of another recipe or number of processes.
         """
-        state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.minutes is not None)
+        state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.clock.minutes is not None)
         try:
             self._take(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -312,12 +253,11 @@ class Run:
     def _take(self, state: dict[str, Any]) -> None:
         """Be as `state` says."""
         self.iteration = self._read_at = self._restored_at = state["iteration"]
-        self._spent, self._begun = state["spent"], time.monotonic()
-        if self.minutes is not None:  # more or less time than before is another place in the schedule
-            same = state["minutes"] == self.minutes
-            self._share = state["share"] if same else min(1.0, self.spent / self.minutes)
+        self.clock.resume(state["spent"])
+        if (minutes := self.clock.minutes) is not None:  # more or less of it is another place in the schedule
+            self._share = state["share"] if state["minutes"] == minutes else min(1.0, self.clock.spent / minutes)
         self.loss.load_state_dict(state["model"])
-        self.average = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
+        self.average.values = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
 
     def begin_from(self, weights: str | Path) -> None:
@@ -333,8 +273,8 @@ class Run:
             raise ValueError(
                 f"{weights}: weights of another network ({', '.join(changed)}): take the preset that made them"
             )
-        self._load(dict(model.named_parameters()))
-        self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
+        set_parameters(self.loss.denoiser, dict(model.named_parameters()))
+        self.average = AveragedWeights(self.loss.denoiser, self.recipe.optimizer.ema)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all; the main process alone does.

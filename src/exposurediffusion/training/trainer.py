@@ -14,10 +14,11 @@ from safetensors.torch import save
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
-from exposurediffusion.training.checkpoints import kept
+from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import Journal
-from exposurediffusion.training.recipe import Execution, Recipe
-from exposurediffusion.training.run import NonFiniteLoss, Run
+from exposurediffusion.training.recipe import Recipe
+from exposurediffusion.training.run import Run
 from exposurediffusion.training.validation import Validation
 
 READ_EVERY = 20
@@ -74,7 +75,7 @@ def train(
     checkpoint, weights = output / "checkpoint.pt", output / "weights.safetensors"
     if checkpoint.exists():
         run.restore(checkpoint)
-        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.spent:.1f} minutes")
+        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
     elif initial is not None:
         run.begin_from(initial)
     judge = (
@@ -91,7 +92,7 @@ def train(
             begun = time.monotonic()
             run.save(checkpoint)  # a disk that cannot hold it is better known now
             _validate(run, judge, journal)
-            run.reserve = 2 * (time.monotonic() - begun) / 60  # for doing both once more
+            run.clock.reserve = 2 * (time.monotonic() - begun) / 60  # for doing both once more
         for batch in run.batches(patches, execution.workers):
             run.step(batch)
             last = run.done >= 1 and minutes is None
