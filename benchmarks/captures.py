@@ -18,7 +18,7 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.random import log_uniform, seed_of
 from exposurediffusion.process.sampling import Sampling, SharedBeginning, last
-from exposurediffusion.simulation.capture import LEVEL, colours_of, cut_scene, draw_noise, simulate_long, simulate_short
+from exposurediffusion.simulation.capture import LEVEL, cut_scene, draw_noise, simulate_long, simulate_short
 from exposurediffusion.simulation.light import load_clean, record
 
 CAMERAS = ("SonyA7S2", "NikonD850", "CanonEOS5D4", "CanonEOS70D", "CanonEOS700D")
@@ -133,7 +133,7 @@ def _take(
     balance = 1.5 + red, 1.3 + blue
     level = LEVEL[0] * (LEVEL[1] / LEVEL[0]) ** place
     neutral = (1 / balance[0], 1.0, 1 / balance[1])
-    light = record(rgb, colours_of(profile), balance, cfa, level)
+    light = record(rgb, profile.colours, balance, cfa, level)
     noise = draw_noise(profile, iso, cfa, generator)
     short, noise = simulate_short(light, cfa, profile, neutral, ratio, iso, generator, noise)
     clean = simulate_long(light, cfa, profile, neutral).planes[None].clamp(0, 1)

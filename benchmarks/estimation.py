@@ -27,7 +27,7 @@ from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.simulation.capture import colours_of, simulate_long, simulate_short
+from exposurediffusion.simulation.capture import simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
 from exposurediffusion.weights.file import TrainedDenoiser, load
 
@@ -45,7 +45,7 @@ def cases(folder: Path) -> Iterator[Case]:
             balance = (1.5 + red, 1.3 + blue)
             neutral = (1 / balance[0], 1.0, 1 / balance[1])
             brightness = exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0]))
-            light = record(rgb, colours_of(profile), balance, cfa, brightness)
+            light = record(rgb, profile.colours, balance, cfa, brightness)
             long = simulate_long(light, cfa, profile, neutral)
             for ratio, iso in SETTINGS:
                 short, noise = simulate_short(light, cfa, profile, neutral, float(ratio), float(iso), generator)

@@ -76,7 +76,7 @@ def cases(folder: Path, crop: int = 1024) -> Iterator[Case]:
             level, red, blue = torch.rand(3, generator=generator).tolist()
             balance = (1.5 + red, 1.3 + blue)
             neutral = (1 / balance[0], 1.0, 1 / balance[1])
-            light = record(rgb, camera, balance, cfa, exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0])))
+            light = record(rgb, profile.colours, balance, cfa, exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0])))
             long = simulate_long(light, cfa, profile, neutral)
             for ratio, iso in SETTINGS:
                 short, noise = simulate_short(light, cfa, profile, neutral, float(ratio), float(iso), generator)

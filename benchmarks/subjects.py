@@ -93,7 +93,7 @@ def patches(size: int, ratio: float, light: str) -> Shot:
     rgb = torch.full((3, side, side), PATCH_GREY)
     for number, colour in enumerate(COLOURS.values()):
         top, left = (PATCH_GAP + pitch * place for place in divmod(number, 3))
-        camera = camera_from_rgb(CAMERA) @ torch.tensor(colour) * PATCH_LIGHT
+        camera = camera_from_rgb(calibrated_cameras()[CAMERA].colours) @ torch.tensor(colour) * PATCH_LIGHT
         rgb[:, top : top + size, left : left + size] = camera.clamp(min=0)[:, None, None]
     balance = LIGHTS[light]
     rgb *= torch.tensor([1 / balance[0], 1.0, 1 / balance[1]])[:, None, None]
@@ -146,7 +146,14 @@ def cut_to_phase(shot: Shot, phase: str) -> Shot:
 def recorded_in_phase(rgb: Float[Tensor, "3 rows columns"], phase: str, ratio: float, iso: float) -> Shot:
     """A scene (linear RGB) by a camera of this phase: the same sites see other colours."""
     cfa, balance = CFA(phase), LIGHTS["daylight"]
-    return _shot(record(rgb, CAMERA, balance, cfa, PHASE_LEVEL), balance, ratio, iso, seed=0, cfa=cfa)
+    return _shot(
+        record(rgb, calibrated_cameras()[CAMERA].colours, balance, cfa, PHASE_LEVEL),
+        balance,
+        ratio,
+        iso,
+        seed=0,
+        cfa=cfa,
+    )
 
 
 def inner_mosaic(planes: Float[Tensor, "c h w"], shot: Shot, phase: str) -> Float[Tensor, "1 rows columns"]:

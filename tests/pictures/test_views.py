@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exposurediffusion.files.develop import camera_from_rgb
+from exposurediffusion.physics.camera import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, pack
 from exposurediffusion.pictures import colours
 from exposurediffusion.pictures import views as views_module
@@ -305,3 +307,18 @@ def test_nothing_is_read_from_the_device(cfa: CFA, pictures: Pictures, generator
     with pytest.raises(AssertionError), Watch():  # twin
         bool(views.batch(5, 8, generator).any())
     assert replace(views, level=(0.1, 0.2)).batch(1, 6, generator).shape[0] == 1
+
+
+def test_a_sixth_camera_is_drawn_and_one_without_colours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = calibrated_cameras()
+    last = cameras["NikonD850"]
+    more = {
+        "Sixth": replace(last, name="Sixth", colour_matrix=tuple(reversed(last.colour_matrix))),
+        "Grey": replace(last, colour_matrix=()),
+    }
+    monkeypatch.setattr(colours, "calibrated_cameras", lambda: {**cameras, **more})
+    colours._cameras.cache_clear()
+    known = colours._cameras(torch.device("cpu"))
+    colours._cameras.cache_clear()
+    assert len(known) == len(cameras) + 1
+    torch.testing.assert_close(known[-1], camera_from_rgb(more["Sixth"].colour_matrix))

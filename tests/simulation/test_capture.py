@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.files.develop import CAMERA_FROM_XYZ
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, packed_shape
 from exposurediffusion.physics.random import seed_of
@@ -124,7 +123,7 @@ def test_metadata_tell_the_ratio(ratio: float, iso: float) -> None:
     for each in (metadata, long):
         assert each.as_shot_neutral == NEUTRAL
         assert each.camera.endswith(SONY.exif_model.split(" ", 1)[1])
-        assert each.colour_matrix == pytest.approx([v / 1e4 for v in CAMERA_FROM_XYZ["SonyA7S2"]])
+        assert each.colour_matrix == calibrated_cameras()["SonyA7S2"].colour_matrix
 
 
 @pytest.mark.parametrize("name", calibrated_cameras())

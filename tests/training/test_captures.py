@@ -378,5 +378,5 @@ def test_no_such_camera() -> None:
 
 
 def test_iso_settings_that_a_camera_does_not_have() -> None:
-    with pytest.raises(ValueError, match="capture.iso is a number from 1"):
+    with pytest.raises(ValueError, match=r"capture\.iso is a number from 1"):
         CaptureMaker(CaptureRecipe(camera="SonyA7S2", iso=(-100.0,)), 0)

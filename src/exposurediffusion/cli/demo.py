@@ -46,7 +46,9 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
     camera, cfa = load_profile(CAMERA), CFA("RGGB")
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])
     photograph = srgb_to_linear(data.astronaut().astype(np.float32) / 255)  # NASA, public domain
-    light = record(torch.from_numpy(photograph).permute(2, 0, 1), CAMERA, WHITE_BALANCE, cfa, LEVEL)
+    light = record(
+        torch.from_numpy(photograph).permute(2, 0, 1), load_profile(CAMERA).colours, WHITE_BALANCE, cfa, LEVEL
+    )
     generator = torch.Generator().manual_seed(seed)
     long = simulate_long(light, cfa, camera, neutral)
     short, _ = simulate_short(light, cfa, camera, neutral, ratio, ISO, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,24 +14,10 @@ from torch import Tensor
 from exposurediffusion.physics.mosaic import CFA, pack_unmoved
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
-# CIE XYZ (D65) from linear sRGB, IEC 61966-2-1.
-XYZ_FROM_RGB = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
-
-# Camera from XYZ (D65), x 10^4, as in LibRaw's table (Adobe's figures), of the five calibrated cameras.
-CAMERA_FROM_XYZ: dict[str, tuple[int, ...]] = {
-    "SonyA7S2": (5838, -1430, -246, -3497, 11477, 2297, -748, 1885, 5778),
-    "NikonD850": (10405, -3755, -1270, -5461, 13787, 1793, -1040, 2015, 6785),
-    "CanonEOS5D4": (6446, -366, -864, -4436, 12204, 2513, -952, 2496, 6348),
-    "CanonEOS70D": (7034, -804, -1014, -4420, 12564, 2058, -851, 1994, 5758),
-    "CanonEOS700D": (6602, -841, -939, -4472, 12458, 2247, -975, 2039, 6148),
-}
-
 XYZ_FROM_SRGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
-"""Linear sRGB -> CIE XYZ, white D65."""
+"""Linear sRGB -> CIE XYZ, white D65 (IEC 61966-2-1)."""
 GENERIC_MATRIX = (0.9020, -0.2890, -0.0715, -0.4535, 1.2436, 0.2348, -0.0934, 0.1919, 0.7086)
 """XYZ -> camera of an ordinary sensor (a Nikon D750), for frames whose file says nothing."""
 
@@ -156,7 +143,7 @@ def srgb_to_linear(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def camera_from_rgb(camera: str) -> Float[Tensor, "3 3"]:
-    """Linear sRGB to white-balanced camera RGB: white stays white."""
-    matrix = np.array(CAMERA_FROM_XYZ[camera]).reshape(3, 3) / 1e4 @ XYZ_FROM_RGB
-    return torch.from_numpy(matrix / matrix.sum(axis=1, keepdims=True)).float()
+def camera_from_rgb(matrix: Sequence[float]) -> Float[Tensor, "3 3"]:
+    """Linear sRGB to white-balanced camera RGB, by the camera's matrix from XYZ (9 numbers): white stays white."""
+    camera = np.reshape(matrix, (3, 3)) @ XYZ_FROM_SRGB
+    return torch.from_numpy(camera / camera.sum(axis=1, keepdims=True)).float()

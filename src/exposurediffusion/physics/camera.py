@@ -130,6 +130,7 @@ class CameraProfile:
         gaussian_read, tukey_read, row: log-linear laws of the scales.
         tukey_shapes: shapes seen in calibration.
         colour_bias: black level errors seen in calibration, DN per plane (R, G1, B, G2).
+        colour_matrix: XYZ (D65) -> camera RGB, row by row; empty: unknown.
         saturation: white - black of the calibration, DN.
         source: origin of the figures.
         defects: row and column of each defective site, of the profile of a single camera.
@@ -144,6 +145,7 @@ class CameraProfile:
     row: LogLinear
     tukey_shapes: tuple[float, ...] = ()
     colour_bias: tuple[tuple[float, ...], ...] = ()
+    colour_matrix: tuple[float, ...] = ()
     saturation: float = SATURATION
     source: str = ""
     defects: tuple[tuple[int, int], ...] = ()
@@ -159,6 +161,11 @@ class CameraProfile:
         if not (iso > 0 and gain > 0):
             raise ValueError(f"no gain for ISO {iso:g} in the profile {self.name}")
         return gain
+
+    @property
+    def colours(self) -> tuple[float, ...]:
+        """The colour matrix of simulated captures: its own, or the Sony A7S II's where it is unknown."""
+        return self.colour_matrix or calibrated_cameras()["SonyA7S2"].colour_matrix
 
     @property
     def black_deviation(self) -> float:
@@ -218,13 +225,20 @@ class CameraProfile:
                 fields[law] = LogLinear(**fields[law])
             fields["tukey_shapes"] = tuple(fields.get("tukey_shapes", ()))
             fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
+            fields["colour_matrix"] = tuple(fields.get("colour_matrix", ()))
             fields["defects"] = tuple((int(row), int(column)) for row, column in fields.get("defects", ()))
             profile = CameraProfile(**fields)
             laws = (profile.gaussian_read, profile.tukey_read, profile.row)
             numbers = [value for law in laws for value in (law.slope, law.bias, law.sigma)]
-            numbers += [*profile.tukey_shapes, *(value for row in profile.colour_bias for value in row)]
+            numbers += [
+                *profile.tukey_shapes,
+                *profile.colour_matrix,
+                *(value for row in profile.colour_bias for value in row),
+            ]
             if not all(isfinite(value) for value in [profile.gain_iso_100, profile.gain_iso_6400, *numbers]):
                 raise ValueError("a number is not finite")
+            if len(profile.colour_matrix) not in (0, 9):
+                raise ValueError("colour_matrix has 9 numbers")
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"not a camera profile ({error})") from error
         if not (0 < profile.gain_iso_100 < profile.gain_iso_6400 and profile.saturation > 0):

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.files.develop import CAMERA_FROM_XYZ, camera_from_rgb
+from exposurediffusion.files.develop import camera_from_rgb
+from exposurediffusion.physics.camera import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, pack
 
 MIXED = 1 / 3  # share of images by a mixture of two cameras
@@ -28,7 +29,8 @@ WEAKEST_LIGHT, WEAKEST_PAINT = 1 / 30, 1 / 300  # the least a channel keeps of i
 
 @lru_cache(maxsize=4)
 def _cameras(device: torch.device) -> Float[Tensor, "cameras 3 3"]:
-    return torch.stack([camera_from_rgb(name) for name in CAMERA_FROM_XYZ]).to(device)
+    cameras = calibrated_cameras().values()
+    return torch.stack([camera_from_rgb(camera.colour_matrix) for camera in cameras if camera.colour_matrix]).to(device)
 
 
 def draw_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "b 3 3"]:

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.files.develop import CAMERA_FROM_XYZ
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, pack, unpack
@@ -140,11 +139,6 @@ def cut_scene(source: Panorama | Photograph, size: int, generator: torch.Generat
     return F.avg_pool2d(source.pixels[None, :, top : top + span, left : left + span].float(), factor)[0]
 
 
-def colours_of(camera: CameraProfile) -> str:
-    """Whose colour matrix a simulated camera has: its own where that is known, else the Sony A7S II's."""
-    return camera.name if camera.name in CAMERA_FROM_XYZ else "SonyA7S2"
-
-
 def _sensor(cfa: CFA) -> Sensor:
     return Sensor.uniform(cfa, BLACK if cfa.is_bayer else XTRANS_BLACK, WHITE)
 
@@ -170,5 +164,5 @@ def _metadata(
         iso=iso,
         shutter=shutter,
         as_shot_neutral=neutral,
-        colour_matrix=tuple(value / 1e4 for value in CAMERA_FROM_XYZ[colours_of(camera)]),
+        colour_matrix=camera.colours,
     )

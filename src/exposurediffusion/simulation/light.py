@@ -5,7 +5,7 @@ Training and simulation share it: linear RGB -> the camera's colour space and in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import atan2, pi, radians, tan
 from pathlib import Path
@@ -26,7 +26,7 @@ PANORAMA_FOCAL = 240 / (2 * tan(radians(76) / 2)) / 1024  # pixels of focal leng
 
 def record(
     rgb: Float[Tensor, "*b 3 rows columns"],
-    camera: str,
+    colour_matrix: Sequence[float],
     white_balance: tuple[float, float],
     cfa: CFA,
     level: float,
@@ -36,13 +36,13 @@ def record(
 
     Args:
         rgb: linear light, non-negative.
-        camera: whose colour matrix, a name in `CAMERA_FROM_XYZ`.
+        colour_matrix: of the camera, XYZ (D65) -> camera RGB, 9 numbers.
         white_balance: gains of red and blue that the camera would need; its raw values are divided by them.
         cfa: colour filter array.
         level: mean green level wanted, highlights counted as white.
         highlight: clip of the light, in units of white.
     """
-    camera_rgb = torch.einsum("ij,...jhw->...ihw", camera_from_rgb(camera), rgb).clamp(min=0)
+    camera_rgb = torch.einsum("ij,...jhw->...ihw", camera_from_rgb(colour_matrix), rgb).clamp(min=0)
     balance = torch.tensor([1 / white_balance[0], 1.0, 1 / white_balance[1]])[:, None, None]
     camera_rgb = camera_rgb * balance
     green = camera_rgb[..., 1:2, :, :].flatten(-2)

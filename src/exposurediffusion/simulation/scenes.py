@@ -25,7 +25,6 @@ from exposurediffusion.simulation.capture import (
     LEVEL,
     REFERENCE_ISO,
     REFERENCE_SHUTTER,
-    colours_of,
     cut_scene,
     draw_noise,
     draw_shading,
@@ -214,7 +213,7 @@ def _light(setup: Setup, scene: Scene, source: Panorama | Photograph | None) -> 
     rgb = cut_scene(source, setup.size, torch.Generator().manual_seed(seed_of(scene.seed, "cut")))
     if not float(rgb.max()) > 0:
         raise ValueError("it is black")
-    return record(rgb, colours_of(setup.camera), scene.white_balance, setup.cfa, scene.level)
+    return record(rgb, setup.camera.colours, scene.white_balance, setup.cfa, scene.level)
 
 
 def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
