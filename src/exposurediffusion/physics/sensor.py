@@ -144,6 +144,7 @@ class RawFrame:
         optical_black: the masked (light-free) margins; empty where the file has none.
         defects: row and column of each site that the file lists as defective, (n, 2) integers; None: no list.
         notes: what is odd about the file and what to do about it, a sentence each, for people.
+        tags: what else the file says, for those that are written from the frame (`files.exif.FileTags`); None: nothing.
     """
 
     mosaic: np.ndarray
@@ -152,6 +153,7 @@ class RawFrame:
     optical_black: tuple[MaskedArea, ...] = ()
     defects: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    tags: Any = None
 
     def __post_init__(self) -> None:
         if self.mosaic.ndim != 2:
