@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from captures import SimulatedCapture
 from jaxtyping import Float
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -58,22 +59,14 @@ def calibrate(errors: np.ndarray, spreads: np.ndarray, bins: int = BINS) -> Cali
         error=np.array([_rms(errors[part]) for part in parts]),
         count=np.array([len(part) for part in parts]),
         factor=_rms(errors) / _rms(spreads),
-        rank=rank_correlation(spreads, np.abs(errors)),
+        rank=float(spearmanr(spreads, np.abs(errors)).statistic),  # pyright: ignore[reportAttributeAccessIssue]
     )
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation: that of the ranks, equal values sharing theirs; nan where one does not vary."""
-    ranks = [_ranks(values.ravel()) for values in (first, second)]
-    centred = [rank - rank.mean() for rank in ranks]
-    power = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float((centred[0] * centred[1]).sum()) / power if power else float("nan")
 
 
 def attainable(spreads: np.ndarray, seed: int = 0) -> float:
     """The rank correlation that these spreads would have with Gaussian errors of exactly these deviations."""
     drawn = np.random.default_rng(seed).standard_normal(spreads.size) * spreads.ravel()
-    return rank_correlation(spreads, np.abs(drawn))
+    return float(spearmanr(spreads.ravel(), np.abs(drawn)).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def sampled_estimate(
@@ -92,8 +85,3 @@ def blocks(values: Float[Tensor, "1 c h w"], side: int = 8) -> np.ndarray:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]

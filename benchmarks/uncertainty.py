@@ -23,11 +23,11 @@ from calibration import (
     attainable,
     blocks,
     calibrate,
-    rank_correlation,
     sampled_estimate,
 )
 from captures import SimulatedCapture, simulated_captures
 from common import machine
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
@@ -145,8 +145,8 @@ def summary(steps: int, setting: str, chosen: list[Maps]) -> tuple[dict[str, Any
         "factor_without_offsets": local.factor,
         "rank": calibration.rank,
         "rank_attainable": attainable(spread),
-        "rank_of_noise_map": rank_correlation(joined("noise"), np.abs(error)),
-        "rank_of_blocks": rank_correlation(joined("spread_8"), joined("error_8")),
+        "rank_of_noise_map": float(spearmanr(joined("noise"), np.abs(error)).statistic),  # pyright: ignore[reportAttributeAccessIssue]
+        "rank_of_blocks": float(spearmanr(joined("spread_8"), joined("error_8")).statistic),  # pyright: ignore[reportAttributeAccessIssue]
         "psnr_mean_increment": float(np.mean([maps.psnr[0] for maps in chosen])),
         "psnr_mean_of_samples": float(np.mean([maps.psnr[1] for maps in chosen])),
         "bins": {name: getattr(calibration, name).tolist() for name in ("spread", "error", "count")},

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from calibration import attainable, blocks, calibrate, rank_correlation, sampled_estimate
-from scipy import stats
+from calibration import attainable, blocks, calibrate, sampled_estimate
 
 from tests.benchmarks.test_captures import captures, constant
 
@@ -30,16 +29,6 @@ def test_a_spread_that_says_nothing_is_seen_through() -> None:
     assert abs(found.rank) < 0.02
     assert found.error.max() < 1.3 * found.error.min()
     assert found.factor == pytest.approx(1, rel=0.03)  # right on average, and useless: the factor alone does not tell
-
-
-def test_ranks_are_scipys_with_and_without_ties() -> None:
-    random = np.random.default_rng(4)
-    first = random.integers(0, 9, 500).astype(float)
-    second = first + random.normal(0, 4, 500)
-    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
-    assert rank_correlation(second, second) == pytest.approx(1)
-    assert rank_correlation(second, -second) == pytest.approx(-1)
-    assert np.isnan(rank_correlation(np.ones(5), first[:5]))
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:

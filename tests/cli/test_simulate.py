@@ -17,7 +17,7 @@ from exposurediffusion.files.exif import EXPOSURE_TIME, ISO, SOFTWARE, read_tags
 from exposurediffusion.physics.camera import find_camera, tukey_lambda_variance
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.raw.read import read_raw
-from exposurediffusion.simulation import write as app
+from exposurediffusion.simulation import write
 from exposurediffusion.simulation.scenes import MANIFEST, known_noise
 from tests.statistics import BOUND, mean_z, variance_z
 
@@ -64,13 +64,13 @@ def photographs(root: Path) -> list[str]:
 def planned(root: Path, **changes) -> dict[str, np.ndarray]:
     """The mosaics that were to be written."""
     seen: dict[str, np.ndarray] = {}
-    original = app.write_dng
+    original = write.write_dng
 
     def keep(path, frame, **options):
         seen[path.relative_to(root).as_posix()] = frame.mosaic
         return original(path, frame, **options)
 
-    changes["monkeypatch"].setattr(app, "write_dng", keep)
+    changes["monkeypatch"].setattr(write, "write_dng", keep)
     return seen
 
 
@@ -228,7 +228,7 @@ def test_more_scenes_and_shorts_leave_the_others_as_they_were(run, tmp_path):
 def test_goes_on_where_it_was_interrupted(run, tmp_path, monkeypatch):
     assert run()[0] == 0
     expected = tree(tmp_path / "set")
-    render, calls = app.render_picture, []
+    render, calls = write.render_picture, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -237,7 +237,7 @@ def test_goes_on_where_it_was_interrupted(run, tmp_path, monkeypatch):
         return render(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(app, "render_picture", interrupted)
+        patch.setattr(write, "render_picture", interrupted)
         code, _, err = run(output=tmp_path / "again")
     assert code == 130
     assert "interrupted" in err
@@ -323,7 +323,7 @@ def test_no_pictures_is_wrong_usage(run, tmp_path):
 
 
 def test_a_full_disk_is_told_before_the_start(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(app.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
+    monkeypatch.setattr(write.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
     code, _, err = run()
     assert code == 1
     assert "GB are free" in err

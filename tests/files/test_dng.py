@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,6 +16,7 @@ import tifffile
 from exposurediffusion.files import atomic as files
 from exposurediffusion.files.dng import OUTPUT_BLACK, OUTPUT_WHITE, dng_chunks, write_dng
 from exposurediffusion.files.exif import FileTags, capture_tags, read_tags
+from exposurediffusion.files.render import render
 from exposurediffusion.files.tiff import (
     ASCII,
     BYTE,
@@ -175,6 +177,28 @@ def test_the_source_keeps_its_exif_and_colours(tmp_path: Path) -> None:
     assert 50722 not in only  # the source's calibration is not that of this frame
 
 
+def test_writing_needs_no_source(tmp_path: Path) -> None:
+    """A frame that another process sends, of a file that is gone, is written like any other."""
+    source = rich_source(tmp_path / "source.dng")
+    frame = read_raw(source)
+    with_source = [write_dng(tmp_path / "a.dng", frame), render(frame).save(tmp_path / "a.png")]
+    source.unlink()
+    sent = pickle.loads(pickle.dumps(frame))
+    without = [write_dng(tmp_path / "b.dng", sent), render(sent).save(tmp_path / "b.png")]
+    for before, after in zip(with_source, without, strict=True):
+        assert before.read_bytes() == after.read_bytes()
+    assert read_tags(tmp_path / "b.dng").gps
+
+
+def test_a_frame_carries_no_large_tags(tmp_path: Path) -> None:
+    source = rich_source(tmp_path / "source.dng")
+    tags, large = read_tags(source), Entry(UNDEFINED, bytes(1 << 20))
+    full = replace(tags, main=tags.main | {50740: large, 50828: large}, exif=tags.exif | {37500: large})
+    assert len(pickle.dumps(full)) > 1 << 20
+    assert len(pickle.dumps(full.carried)) < 20_000
+    assert full.carried == tags.carried == read_raw(source).tags
+
+
 def test_what_the_photographer_set_is_kept(tmp_path: Path) -> None:
     source = rich_source(tmp_path / "source.dng")
     xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
@@ -265,7 +289,8 @@ def test_tags_of_a_damaged_file_are_left_out(tmp_path: Path) -> None:
 def test_other_programs_open_it(tmp_path: Path, client: str, cfa: CFA) -> None:
     if shutil.which(client) is None:
         pytest.skip(f"{client} is not installed")
-    path = write_dng(tmp_path / "a.dng", frame_of(cfa, (601, 605), np.float32), source=rich_source(tmp_path / "s.dng"))
+    frame = replace(frame_of(cfa, (601, 605), np.float32), tags=read_raw(rich_source(tmp_path / "s.dng")).tags)
+    path = write_dng(tmp_path / "a.dng", frame)
     command, expected = {
         "exiftool": (["exiftool", "-validate", "-warning", "-a"], ": OK"),
         "exiv2": (["exiv2", "pr"], "3200"),

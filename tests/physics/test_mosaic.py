@@ -16,8 +16,6 @@ from exposurediffusion.physics.mosaic import (
     CFA,
     PHASES,
     TABLE,
-    crop_mosaic,
-    flip_mosaic,
     mosaic_from_rgb,
     pack,
     pack_unmoved,
@@ -109,7 +107,7 @@ def whole_tiles(origin: int, length: int, cfa: CFA) -> slice:
 @given(cfa=bayers, top=shifts, left=shifts, rows=sides, columns=sides)
 def test_the_planes_of_a_crop_are_a_part_of_the_planes(cfa: CFA, top: int, left: int, rows: int, columns: int) -> None:
     mosaic = numbered(32, 32)
-    crop, array = crop_mosaic(mosaic, cfa, top, left, rows, columns)
+    crop, array = mosaic[top : top + rows, left : left + columns], cfa.shifted(top, left)
     own, there = (
         tuple(whole_tiles(start, length, cfa) for start, length in zip(starts, (rows, columns), strict=True))
         for starts in (array.origin, (cfa.origin[0] + top, cfa.origin[1] + left))
@@ -121,7 +119,7 @@ def test_the_planes_of_a_crop_are_a_part_of_the_planes(cfa: CFA, top: int, left:
 def test_the_published_packing_moves_colours_against_each_other(name: str) -> None:
     """The twin of the above: it is ours for RGGB alone, and of a crop other planes than of the whole."""
     (top, left), whole = PHASES[name], pack(numbered(12, 12), CFA("RGGB"))
-    crop, array = crop_mosaic(numbered(12, 12), CFA("RGGB"), top, left, 8, 8)
+    crop, array = numbered(12, 12)[top : top + 8, left : left + 8], CFA("RGGB").shifted(top, left)
     assert array == CFA(name)
     ours, published = pack(crop, array), pack_unmoved(crop, array)
     assert torch.equal(ours[:, 1:4, 1:4], whole[:, 1:4, 1:4])
@@ -137,26 +135,12 @@ def test_a_bayer_frame_is_completed_as_in_a_mirror() -> None:
 
 @given(cfa=arrays, top=shifts, left=shifts, rows=sides, columns=sides)
 def test_a_crop_has_the_array_that_it_says(cfa: CFA, top: int, left: int, rows: int, columns: int) -> None:
-    crop, array = crop_mosaic(coloured(32, 32, cfa), cfa, top, left, rows, columns)
-    assert crop.shape == (rows, columns)
-    assert has_the_colours_of(crop, array)
-
-
-@given(cfa=arrays, rows=sides, columns=sides, vertical=st.booleans(), horizontal=st.booleans())
-def test_a_flip_has_the_array_that_it_says(cfa: CFA, rows: int, columns: int, vertical: bool, horizontal: bool) -> None:
-    mosaic = coloured(rows, columns, cfa)
-    try:
-        flipped, array = flip_mosaic(mosaic, cfa, vertical, horizontal)
-    except ValueError:
-        pytest.fail(f"{cfa} cannot be flipped")
-    assert has_the_colours_of(flipped, array)
-    again, original = flip_mosaic(flipped, array, vertical, horizontal)
-    assert torch.equal(again, mosaic)
-    assert original.pattern() == cfa.pattern()
+    crop = coloured(32, 32, cfa)[top : top + rows, left : left + columns]
+    assert has_the_colours_of(crop, cfa.shifted(top, left))
 
 
 def test_the_colour_check_notices_a_wrong_array() -> None:
-    crop, _ = crop_mosaic(coloured(32, 32, CFA("RGGB")), CFA("RGGB"), 1, 0, 12, 12)
+    crop = coloured(32, 32, CFA("RGGB"))[1:13, :12]
     assert not has_the_colours_of(crop, CFA("RGGB"))
     assert has_the_colours_of(crop, CFA("GBRG"))
 

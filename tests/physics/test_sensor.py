@@ -49,6 +49,26 @@ def test_xtrans_has_36_black_levels() -> None:
     assert torch.equal(Sensor(CFA("XTRANS"), blacks, 16383).normalise(mosaic), torch.zeros(6, 6))
 
 
+@given(
+    cfa=st.sampled_from([CFA("RGGB"), CFA("GBRG"), CFA("XTRANS", (1, 4))]),
+    top=st.integers(-9, 9),
+    left=st.integers(-9, 9),
+)
+def test_a_window_keeps_colour_and_black_of_its_sites(cfa: CFA, top: int, left: int) -> None:
+    period = cfa.period
+    sensor = Sensor(cfa, tuple(500.0 + i for i in range(period**2)), 16383)
+    whole, start = sensor.black((40, 40)), (18 + top, 18 + left)  # 18: whole tiles, of either array
+    window = whole[start[0] : start[0] + 11, start[1] : start[1] + 7]
+    np.testing.assert_array_equal(sensor.black((11, 7), top, left), window)
+    seen = sensor.shifted(top, left)
+    np.testing.assert_array_equal(seen.black((11, 7)), window)
+    assert (seen.cfa, seen.white_level) == (cfa.shifted(top, left), 16383)
+    assert seen.shifted(-top, -left).black_level == sensor.black_level
+    assert torch.equal(seen.normalise(window), torch.zeros(11, 7))
+    for rows, columns, black in sensor.sites:
+        assert (whole[rows, columns] == black).all()
+
+
 @pytest.mark.parametrize(
     ("cfa", "black", "white", "message"),
     [

@@ -52,14 +52,12 @@ def with_black(frame: RawFrame, levels: Sequence[float]) -> RawFrame:
         raise ValueError(f"a frame of {frame.sensor.cfa.name} has 1 or {period**2} black levels, not {len(levels)}")
     if not all(np.isfinite(level) and level >= 0 for level in sites):
         raise ValueError(f"black levels are DN from 0 on, not {', '.join(f'{level:g}' for level in sites)}")
-    change = np.subtract(sites, frame.sensor.black_level).astype(np.float32).reshape(period, period)
+    sensor = replace(frame.sensor, black_level=sites)
 
     def moved(area: MaskedArea) -> MaskedArea:
-        rows, columns = ((start + np.arange(n)) % period
-                         for start, n in zip((area.top, area.left), area.values.shape, strict=True))  # fmt: skip
-        return replace(area, values=area.values - change[np.ix_(rows, columns)])
+        new, old = (s.black(area.values.shape, area.top, area.left) for s in (sensor, frame.sensor))
+        return replace(area, values=area.values - (new - old).astype(np.float32))
 
-    sensor = replace(frame.sensor, black_level=sites)
     return replace(frame, sensor=sensor, optical_black=tuple(map(moved, frame.optical_black)))
 
 

@@ -45,10 +45,8 @@ def site_planes(frame: RawFrame) -> Iterator[tuple[np.ndarray, float]]:
     Yields:
         Their values in DN above the stated black, float32, and that level.
     """
-    period = frame.sensor.cfa.period
-    for site, black in enumerate(frame.sensor.black_level):
-        part = frame.mosaic[site // period :: period, site % period :: period]
-        yield part.astype(np.float32, order="C") - np.float32(black), black
+    for rows, columns, black in frame.sensor.sites:
+        yield frame.mosaic[rows, columns].astype(np.float32, order="C") - np.float32(black), black
 
 
 def block_means(plane: np.ndarray, black: float, side: int) -> np.ndarray:

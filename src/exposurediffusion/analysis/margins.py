@@ -142,12 +142,7 @@ def _is_dark(area: MaskedArea, frame: RawFrame, parts: list[Darkest]) -> bool:
 
 def _clipped(area: MaskedArea, frame: RawFrame) -> float:
     """The part of a margin whose raw values are 0."""
-    period = frame.sensor.cfa.period
-    rows, columns = (
-        (start + np.arange(n)) % period for start, n in zip((area.top, area.left), area.values.shape, strict=True)
-    )
-    black = np.reshape(frame.sensor.black_level, (period, period))[np.ix_(rows, columns)]
-    return float(np.mean(area.values + black <= 0))
+    return float(np.mean(area.values + frame.sensor.black(area.values.shape, area.top, area.left) <= 0))
 
 
 def _is_even(values: np.ndarray, deviation: float) -> bool:

@@ -100,14 +100,12 @@ def noise_curve(
 
 def _colours(frame: RawFrame) -> np.ndarray:
     """Which sites of a window that begins with a tile have the same colour, (colours, sites) of 0 and 1."""
-    period, pattern = frame.sensor.cfa.period, frame.sensor.cfa.pattern()
+    period = frame.sensor.cfa.period
     y, x = np.divmod(np.arange(_SIDE**2), _SIDE)
     if frame.sensor.cfa.is_bayer:  # the two greens apart: they may have a black level each
         return np.stack([(y % 2 == a) & (x % 2 == b) for a in (0, 1) for b in (0, 1)]).astype(np.float32)
-    top, left = frame.sensor.cfa.origin
-    site = np.array([pattern[i] for i in range(period**2)]).reshape(period, period)
-    site = np.roll(site, (-(-top % period), -(-left % period)), (0, 1))
-    return np.stack([site[y % period, x % period] == colour for colour in "RGB"]).astype(np.float32)
+    letters = np.array(list(frame.sensor.cfa.tile.pattern()))[y % period * period + x % period]
+    return np.stack([letters == colour for colour in "RGB"]).astype(np.float32)
 
 
 def _basis(colours: np.ndarray) -> np.ndarray:
@@ -133,10 +131,9 @@ def _blocks(frame: RawFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None
         for n, s, count, o in zip(free, side, (down, across), origin, strict=True)
     )
     raw = np.stack([frame.mosaic[y : y + side[0], x : x + side[1]] for y in ys for x in xs]).astype(np.float32)
-    tile = np.asarray(frame.sensor.black_level, dtype=np.float32).reshape(period, period)
-    tile = np.roll(tile, [-(-o % period) for o in origin], (0, 1))
+    black = frame.sensor.black((side[0], side[1]), -origin[0], -origin[1]).astype(np.float32)
     fold = np.add.outer(np.arange(down), np.arange(across)).ravel() % 2
-    return raw - np.tile(tile, (side[0] // period, side[1] // period)), raw, fold
+    return raw - black, raw, fold
 
 
 def _windows(blocks: np.ndarray, step: int) -> np.ndarray:

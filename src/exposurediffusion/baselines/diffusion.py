@@ -146,7 +146,6 @@ class ConditionalDiffusion(nn.Module):
         capture: Float[Tensor, "b c h w"],
         steps: int | None = None,
         generator: RandomSource = None,
-        eta: float = 0.0,
     ) -> Iterator[Float[Tensor, "b c h w"]]:
         """Yield the estimate of the clean image at each step of DDIM, in [0, 1]; the last is the result.
 
@@ -154,7 +153,6 @@ class ConditionalDiffusion(nn.Module):
             capture: at reference brightness.
             steps: how many, None: as configured.
             generator: of the noise that it begins with: one, or one for each image.
-            eta: share of fresh noise in each step; 0: deterministic (DDIM), 1: as DDPM.
 
         Raises:
             ValueError: fewer than 1 step, or more than the schedule has; or another number of planes.
@@ -173,18 +171,17 @@ class ConditionalDiffusion(nn.Module):
             clean, noise = self._parted(state, told, time)
             yield (clean[..., :height, :width] + 1) / 2
             if then is not None:
-                fresh = randn(tuple(state.shape), generator, state.device) if eta else None
-                state = self._noisier(clean, noise, time, then, eta, fresh)
+                signal, spread = self._levels(then)  # Eq. 12 of DDIM; the library's takes all steps as equally long
+                state = signal * clean + spread * noise
 
     def sample(
         self,
         capture: Float[Tensor, "b c h w"],
         steps: int | None = None,
         generator: RandomSource = None,
-        eta: float = 0.0,
     ) -> Float[Tensor, "b c h w"]:
         """The clean image, in [0, 1]: the last of `steps`; see there."""
-        return deque(self.steps(capture, steps, generator, eta), maxlen=1).pop()
+        return deque(self.steps(capture, steps, generator), maxlen=1).pop()
 
     def forward(
         self, state: Float[Tensor, "b c h w"], exposure: Float[Tensor, "b"], conditions: Conditions
@@ -234,17 +231,6 @@ class ConditionalDiffusion(nn.Module):
             clean = signal * state - spread * told
         clean = clean.clamp(-1, 1)
         return clean, (state - signal * clean) / spread
-
-    def _noisier(self, clean: Tensor, noise: Tensor, now: int, then: int, eta: float, fresh: Tensor | None) -> Tensor:
-        """The state at `then` (Eq. 12 of DDIM).
-
-        The library's own step takes all steps as equally long, which holds for divisors of the timesteps only.
-        """
-        (signal, spread), (signal_now, spread_now) = self._levels(then), self._levels(now)
-        if fresh is None:
-            return signal * clean + spread * noise
-        drawn = eta * spread / spread_now * (1 - (signal_now / signal) ** 2) ** 0.5
-        return signal * clean + (spread**2 - drawn**2) ** 0.5 * noise + drawn * fresh
 
 
 def _inside(image: Tensor) -> Tensor:

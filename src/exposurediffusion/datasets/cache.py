@@ -275,8 +275,8 @@ class FrameCache:
 def _black(sensor: Sensor) -> Float[Tensor, "planes k k"]:
     """DN at no light of each plane, which repeats; of equal levels one number each."""
     cfa = sensor.cfa
-    k = cfa.period // cfa.stride
-    black = pack(torch.tensor(sensor.black_level).reshape(cfa.period, cfa.period), cfa)[:, :k, :k]
+    top, left = cfa.origin
+    black = pack(torch.from_numpy(sensor.black((cfa.period, cfa.period), -top, -left)).float(), cfa.tile)
     return black[:, :1, :1] if bool((black == black[:, :1, :1]).all()) else black
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -164,19 +165,12 @@ def plan(
 
 def auto_ratio(frame: RawFrame) -> float:
     """The amplification that brings the mean of the greens, clipped at white, to `KEY`; within [1.5, 300]."""
-    step = max(1, int((frame.mosaic.size / 4e6) ** 0.5)) * frame.sensor.cfa.period
-    rows, columns = (slice(0, n // frame.sensor.cfa.period * frame.sensor.cfa.period) for n in frame.shape)
-    period = frame.sensor.cfa.period
-    blocks = frame.mosaic[rows, columns].reshape(frame.shape[0] // period, period, -1, period)
-    sample = blocks[:: step // period, :, :: step // period].transpose(0, 2, 1, 3).reshape(-1, period, period)
-    values = torch.cat(
-        [
-            (torch.from_numpy(sample[:, i // period, i % period].astype("float32")) - black)
-            / (frame.sensor.white_level - black)
-            for i, black in enumerate(frame.sensor.black_level)
-            if frame.sensor.cfa.pattern()[i] == "G"
-        ]
-    )
+    sensor, period = frame.sensor, frame.sensor.cfa.period
+    step = max(1, int((frame.mosaic.size / 4e6) ** 0.5))
+    tiles = (np.arange(n // period * period) // period for n in frame.shape)  # of each line, the partial ones left out
+    some = frame.mosaic[np.ix_(*(number % step == 0 for number in tiles))]
+    light, letters = sensor.normalise(some), sensor.cfa.pattern()
+    values = torch.cat([light[y, x].ravel() for (y, x, _), c in zip(sensor.sites, letters, strict=True) if c == "G"])
     low, high = RATIO_RANGE[0], AUTO_RATIO_MAX
     for _ in range(30):
         middle = (low * high) ** 0.5

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from exposurediffusion.physics.mosaic import CFA, pack_unmoved
-from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.physics.sensor import Metadata, RawFrame
 
 XYZ_FROM_SRGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
@@ -132,10 +132,7 @@ def _thinned(frame: RawFrame, step: int) -> RawFrame:
 
 
 def _window(frame: RawFrame, mosaic: np.ndarray, top: int, left: int) -> RawFrame:
-    sensor, period = frame.sensor, frame.sensor.cfa.period
-    black = np.roll(np.reshape(sensor.black_level, (period, period)), (-top, -left), (0, 1)).ravel()
-    moved = Sensor(sensor.cfa.shifted(top, left), tuple(float(b) for b in black), sensor.white_level)
-    return RawFrame(mosaic, moved, replace(frame.metadata, crop=None, user_crop=None))
+    return RawFrame(mosaic, frame.sensor.shifted(top, left), replace(frame.metadata, crop=None, user_crop=None))
 
 
 def srgb_to_linear(x: np.ndarray) -> np.ndarray:

@@ -31,7 +31,6 @@ from exposurediffusion.files.exif import (
     SUB_IFDS,
     FileTags,
     capture_tags,
-    source_tags,
 )
 from exposurediffusion.files.metadata import (
     BASELINE_EXPOSURE,
@@ -68,21 +67,14 @@ _PHOTOGRAPHERS = (700, 51109)  # XMP (ratings, captions, edits) and BaselineExpo
 _CALIBRATION_EXTRAS = (50931, 50932, 50735, 50736)  # signatures, camera serial number, lens
 
 
-def write_dng(
-    path: str | os.PathLike[str],
-    frame: RawFrame,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    baseline_exposure: float | None = None,
-) -> Path:
+def write_dng(path: str | os.PathLike[str], frame: RawFrame, *, baseline_exposure: float | None = None) -> Path:
     """Write a frame as an uncompressed 16-bit CFA DNG.
 
     Args:
         path: the file to write; it appears only when it is complete.
         frame: uint16 mosaics are written verbatim with their own levels, float ones scaled as the module says, and
-            values beyond the 16 bits clipped.
-        source: the raw that the frame was made from, whose EXIF, GPS, XMP, colour calibration, and corrections that
-            still hold (see `opcodes`) are carried over. Default: `frame.metadata.source`, if that file is there.
+            values beyond the 16 bits clipped. Of its tags, EXIF, GPS, XMP, colour calibration, and corrections that
+            still hold (see `opcodes`) are carried over.
         baseline_exposure: EV by which editors brighten the frame; default: as in the frame's metadata.
 
     Returns:
@@ -92,23 +84,16 @@ def write_dng(
         OSError: the file cannot be written (nothing is left behind).
         ValueError: levels that 16 bits cannot hold.
     """
-    chunks = dng_chunks(frame, source=source, baseline_exposure=baseline_exposure)
     with atomic(path) as stream:
-        for chunk in chunks:
+        for chunk in dng_chunks(frame, baseline_exposure=baseline_exposure):
             stream.write(chunk)
     return Path(path)
 
 
-def dng_chunks(
-    frame: RawFrame,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    baseline_exposure: float | None = None,
-) -> Iterator[bytes | memoryview]:
+def dng_chunks(frame: RawFrame, *, baseline_exposure: float | None = None) -> Iterator[bytes | memoryview]:
     """The bytes of a DNG, piece by piece; arguments as for `write_dng`."""
     metadata, sensor = frame.metadata, frame.sensor
-    origin = source or metadata.source
-    tags = source_tags(metadata, source)
+    tags: FileTags = frame.tags or FileTags()
     verbatim = frame.mosaic.dtype == np.uint16
     black, white = (sensor.black_level, sensor.white_level) if verbatim else ((OUTPUT_BLACK,), OUTPUT_WHITE)
     if min(black) < 0 or not 0 < white <= OUTPUT_WHITE:
@@ -116,7 +101,7 @@ def dng_chunks(
     ev = metadata.baseline_exposure if baseline_exposure is None else baseline_exposure
     picture = preview(frame, ev - metadata.baseline_exposure, longest=_THUMBNAIL)
     main, exif, gps = capture_tags(metadata, tags)
-    main |= {254: entry(LONG, 1)} | rgb_tags(picture) | _camera_tags(metadata, tags, main, ev, origin)
+    main |= {254: entry(LONG, 1)} | rgb_tags(picture) | _camera_tags(metadata, tags, main, ev)
     raw = _mosaic_tags(frame, black, white) | lasting(tags, frame.shape)
     subs = [(SUB_IFDS, raw), *((tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t)]
     head = tiff_bytes(
@@ -143,9 +128,7 @@ def _sixteen_bits(mosaic: np.ndarray, frame: RawFrame, dither: np.random.Generat
     return np.clip(np.floor(values, out=values), 0, 65535, out=values).astype(np.uint16)
 
 
-def _camera_tags(
-    metadata: Metadata, source: FileTags, main: Tags, ev: float, origin: str | os.PathLike[str] | None
-) -> Tags:
+def _camera_tags(metadata: Metadata, source: FileTags, main: Tags, ev: float) -> Tags:
     """What DNG wants to know of camera and colour."""
     camera = metadata.camera or "Unknown camera"
     tags: Tags = {
@@ -160,9 +143,9 @@ def _camera_tags(
         50728: entry(RATIONAL, *neutral(metadata)),  # AsShotNeutral
         BASELINE_EXPOSURE: entry(SRATIONAL, ev),
     }
-    if origin:
+    if metadata.source:
         # OriginalRawFileName: on Unix a name may be any bytes, and these find the file again.
-        tags[50827] = Entry(ASCII, os.fsencode(os.path.basename(origin)) + b"\0")
+        tags[50827] = Entry(ASCII, os.fsencode(os.path.basename(metadata.source)) + b"\0")
     matrix = colour_matrix(metadata)
     known = dng_matrix(source) if source.is_dng else None
     if known and np.allclose(known[0], matrix, atol=1e-4):  # the frame's matrix is the source's: keep all that it has

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedIOBase
 
 from exposurediffusion.files.ciff import read_ciff
@@ -29,8 +29,10 @@ EXIF_IFD, GPS_IFD, SUB_IFDS = 34665, 34853, 330
 EXPOSURE_TIME, F_NUMBER, ISO, FOCAL_LENGTH, LENS_INFO, LENS_MODEL = 33434, 33437, 34855, 37386, 42034, 42036
 DATETIME_ORIGINAL = 36867
 _SENSITIVITY_TYPE, EXPOSURE_INDEX, _VERSION = 34864, 34866, 36864
-# Of no use, or wrong, in a file of other pixels: maker notes with absolute offsets, JPEG's own description, padding.
-_NOT_COPIED = {37500, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59932, 59933}
+# Of no use, or wrong, in a file of other pixels: maker notes with absolute offsets, JPEG's own description, padding,
+# and what may be large: previews, private data, the raw that a DNG was made from.
+_NOT_CARRIED = {37500, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59932, 59933}
+_NOT_CARRIED |= {46, 37724, 50740, 50828}
 _COPIED_MAIN = (270, 315, 18246, 18249, 33432)  # description, artist, rating twice, copyright
 # EXIF's tags that TIFF/EP, and some cameras, keep in IFD0; beside them, other facts of the shot.
 _SHOT = (EXPOSURE_TIME, F_NUMBER, 34850, ISO, DATETIME_ORIGINAL, *range(37377, 37387), LENS_INFO, LENS_MODEL)
@@ -59,6 +61,15 @@ class FileTags:
         """Whether the file says that it is a DNG."""
         return 50706 in self.main
 
+    @property
+    def carried(self) -> FileTags:
+        """What a frame carries to the file that is written from it: all but what would be wrong, or large, there."""
+        main, exif, raw = (
+            {tag: value for tag, value in directory.items() if tag not in _NOT_CARRIED}
+            for directory in (self.main, self.exif, self.raw)
+        )
+        return replace(self, main=main, exif=exif, raw=raw)
+
     def first(self, tag: int) -> Entry | None:
         """The tag from the raw image's directory, else from IFD0, else from EXIF."""
         return self.raw.get(tag) or self.main.get(tag) or self.exif.get(tag)
@@ -78,12 +89,6 @@ def read_tags(path: str | os.PathLike[str]) -> FileTags:
             return _read(stream)
         except (ValueError, struct.error, OSError, OverflowError):
             return FileTags()
-
-
-def source_tags(metadata: Metadata, source: str | os.PathLike[str] | None = None) -> FileTags:
-    """The tags of the file that a frame was read from, or of `source`; none if it is not there (any more)."""
-    origin = source or metadata.source
-    return read_tags(origin) if origin and os.path.isfile(origin) else FileTags()
 
 
 def _read(stream: BufferedIOBase) -> FileTags:
@@ -159,12 +164,12 @@ def _read_mrw(stream: BufferedIOBase) -> FileTags:
 def capture_tags(metadata: Metadata, source: FileTags | None = None) -> tuple[Tags, Tags, Tags]:
     """The tags that describe a capture, for a new file: (IFD0, EXIF, GPS).
 
-    The source's are carried over, without what would be wrong beside other pixels; what `metadata` knows is added.
+    The source's are carried over; what `metadata` knows is added.
     """
     source = source or FileTags()
     main: Tags = {tag: source.main[tag] for tag in (MAKE, MODEL, DATETIME, *_COPIED_MAIN) if tag in source.main}
     exif: Tags = {tag: source.main[tag] for tag in _SHOT if tag in source.main}
-    exif |= {tag: value for tag, value in source.exif.items() if tag not in _NOT_COPIED}
+    exif |= source.exif
     for tags in (main, exif):
         for tag in [tag for tag, value in tags.items() if value.kind == ASCII and not value.text]:
             del tags[tag]  # some writers leave texts empty, which validators complain about

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
 from exposurediffusion.files.develop import preview, shown_window, squared
 from exposurediffusion.files.dng import dng_chunks
-from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block, source_tags
+from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block
 from exposurediffusion.files.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
 from exposurediffusion.physics.mosaic import CFA
@@ -33,11 +33,12 @@ class Rendering:
 
     Attributes:
         rgb: (h, w, 3) sRGB, upright, uint16 (uint8 for a quick one).
-        metadata: of the frame that it was made from.
+        metadata, tags: of the frame that it was made from.
     """
 
     rgb: np.ndarray
     metadata: Metadata
+    tags: FileTags | None = None
 
     @property
     def rgb8(self) -> np.ndarray:
@@ -59,13 +60,12 @@ class Rendering:
         suffix = Path(path).suffix.lower()
         if suffix not in PICTURE_EXTENSIONS:
             raise ValueError(f"{os.fspath(path)}: unknown picture format; use {', '.join(sorted(PICTURE_EXTENSIONS))}")
-        tags = source_tags(self.metadata)
         with atomic(path) as stream:
             if suffix in (".tif", ".tiff"):
-                for chunk in self._tiff(tags):
+                for chunk in self._tiff():
                     stream.write(chunk)
                 return Path(path)
-            exif = exif_block(self.metadata, tags, SOFTWARE_NAME)
+            exif = exif_block(self.metadata, self.tags, SOFTWARE_NAME)
             stream.write(self._png(exif) if suffix == ".png" else self._jpeg(exif, quality))
         return Path(path)
 
@@ -85,8 +85,8 @@ class Rendering:
         out.write(encoded[_PNG_HEADER:])
         return out.getbuffer()
 
-    def _tiff(self, tags: FileTags) -> tuple[bytes, memoryview]:
-        main, exif, gps = capture_tags(self.metadata, tags)
+    def _tiff(self) -> tuple[bytes, memoryview]:
+        main, exif, gps = capture_tags(self.metadata, self.tags)
         picture = np.ascontiguousarray(self.rgb, dtype=self.rgb.dtype.newbyteorder("<"))
         main |= rgb_tags(picture) | {SOFTWARE: text_entry(SOFTWARE_NAME), 34675: Entry(UNDEFINED, _srgb_profile())}
         subs = [(tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t]
@@ -110,7 +110,7 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
     metadata = frame.metadata
     frame = _evened(frame)
     if quick:
-        return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata)
+        return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata, frame.tags)
     # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
     values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure))
     plain = replace(
@@ -139,12 +139,12 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
         )
     left, top, width, height = shown_window(metadata, frame.shape)
     rgb = squared(rgb[top : top + height, left : left + width], metadata.pixel_aspect)
-    return Rendering(upright(rgb, metadata.orientation), metadata)
+    return Rendering(upright(rgb, metadata.orientation), metadata, frame.tags)
 
 
 def _evened(frame: RawFrame) -> RawFrame:
     """The frame under the GainMaps of its file."""
-    lists = lasting(source_tags(frame.metadata), frame.shape)
+    lists = lasting(frame.tags or FileTags(), frame.shape)
     if not has_gain_maps(lists):
         return frame
     values = frame.sensor.normalise(frame.mosaic)

@@ -110,13 +110,6 @@ class CFA:
         """The array as seen by a frame that begins `rows` and `columns` further on."""
         return CFA.from_pattern(np.roll(list(map(list, _rows(self.pattern()))), (-rows, -columns), (0, 1)))
 
-    def flipped(self, shape: tuple[int, int], vertical: bool, horizontal: bool) -> CFA:
-        """The array of a frame of `shape` (rows, columns) sites after flipping it."""
-        rows = np.array(list(map(list, _rows(self.pattern()))))
-        y = np.arange(self.period) if not vertical else (shape[0] - 1 - np.arange(self.period)) % self.period
-        x = np.arange(self.period) if not horizontal else (shape[1] - 1 - np.arange(self.period)) % self.period
-        return CFA.from_pattern(rows[np.ix_(y, x)])
-
     @staticmethod
     def from_pattern(letters: Any) -> CFA:
         """Find the array whose first tile has these colour letters.
@@ -229,22 +222,6 @@ def pack_unmoved(mosaic: Shaped[Tensor, "*b rows columns"], cfa: CFA) -> Shaped[
         mosaic = _complete(mosaic, axis, 0, mosaic.shape[axis] % 2, 2)
     sites = np.argsort(cfa.site_planes(), axis=None)  # of R, G1, B, G2, in reading order
     return torch.stack([mosaic[..., site // 2 :: 2, site % 2 :: 2] for site in sites.tolist()], dim=-3)
-
-
-def crop_mosaic(
-    mosaic: Shaped[Tensor, "*b rows columns"], cfa: CFA, top: int, left: int, height: int, width: int
-) -> tuple[Shaped[Tensor, "*b height width"], CFA]:
-    """Crop anywhere, and say which array the crop has."""
-    return mosaic[..., top : top + height, left : left + width], cfa.shifted(top, left)
-
-
-def flip_mosaic(
-    mosaic: Shaped[Tensor, "*b rows columns"], cfa: CFA, vertical: bool = False, horizontal: bool = False
-) -> tuple[Shaped[Tensor, "*b rows columns"], CFA]:
-    """Flip, and say which array the flipped frame has."""
-    axes = [axis for axis, wanted in ((-2, vertical), (-1, horizontal)) if wanted]
-    shape = (int(mosaic.shape[-2]), int(mosaic.shape[-1]))
-    return mosaic.flip(axes), cfa.flipped(shape, vertical, horizontal)
 
 
 def mosaic_from_rgb(rgb: Float[Tensor, "*b 3 rows columns"], cfa: CFA) -> Float[Tensor, "*b rows columns"]:

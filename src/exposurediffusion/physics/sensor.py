@@ -53,18 +53,36 @@ class Sensor:
     def normalise(self, mosaic: np.ndarray) -> Float[Tensor, "rows columns"]:
         """DN -> normalised, float32."""
         out = torch.as_tensor(np.ascontiguousarray(mosaic).astype(np.float32))
-        for rows, columns, black in self._sites():
+        for rows, columns, black in self.sites:
             out[rows, columns] = (out[rows, columns] - black) / (self.white_level - black)
         return out
 
     def digitise(self, values: Float[Tensor, "rows columns"]) -> np.ndarray:
         """Normalised -> DN, float32, neither rounded nor clipped. Inverse of `normalise`."""
         out = values.detach().to("cpu", torch.float32).clone()
-        for rows, columns, black in self._sites():
+        for rows, columns, black in self.sites:
             out[rows, columns] = out[rows, columns] * (self.white_level - black) + black
         return out.numpy()
 
-    def _sites(self) -> list[tuple[slice, slice, float]]:
+    def shifted(self, rows: int, columns: int) -> Sensor:
+        """The sensor as seen by a frame that begins `rows` and `columns` further on."""
+        black = self.black((self.cfa.period, self.cfa.period), rows, columns)
+        return Sensor(self.cfa.shifted(rows, columns), tuple(black.ravel().tolist()), self.white_level)
+
+    def black(self, shape: tuple[int, int], top: int = 0, left: int = 0) -> np.ndarray:
+        """DN at no light of each site of a window of `shape`, (rows, columns) float64.
+
+        Args:
+            shape: rows and columns of the window.
+            top, left: its first site, counted from the first site of the frame; may be negative.
+        """
+        period = self.cfa.period
+        rows, columns = ((start + np.arange(n)) % period for start, n in zip((top, left), shape, strict=True))
+        return np.reshape(self.black_level, (period, period))[np.ix_(rows, columns)]
+
+    @property
+    def sites(self) -> list[tuple[slice, slice, float]]:
+        """Rows and columns of the sites that are like one of the first tile, and their black, DN; in reading order."""
         period = self.cfa.period
         return [
             (slice(i // period, None, period), slice(i % period, None, period), black)
@@ -144,6 +162,7 @@ class RawFrame:
         optical_black: the masked (light-free) margins; empty where the file has none.
         defects: row and column of each site that the file lists as defective, (n, 2) integers; None: no list.
         notes: what is odd about the file and what to do about it, a sentence each, for people.
+        tags: what else the file says, for those that are written from the frame (`files.exif.FileTags`); None: nothing.
     """
 
     mosaic: np.ndarray
@@ -152,6 +171,7 @@ class RawFrame:
     optical_black: tuple[MaskedArea, ...] = ()
     defects: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    tags: Any = None
 
     def __post_init__(self) -> None:
         if self.mosaic.ndim != 2:

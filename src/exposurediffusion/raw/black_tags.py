@@ -114,7 +114,6 @@ def _margins(
     height, width = whole.shape
     numbers = tags.raw[_MASKED].numbers if _MASKED in tags.raw else (0, 0, height, width)
     declared = [[int(n) for n in numbers[i : i + 4]] for i in range(0, len(numbers) // 4 * 4, 4)]
-    tile = np.roll(np.reshape(frame.sensor.black_level, (period, period)), (top, left), (0, 1))
     y_delta, x_delta = np.pad(rows, (top, height - bottom)), np.pad(columns, (left, width - right))
     areas = []
     for (y0, y1), (x0, x1) in (
@@ -127,6 +126,7 @@ def _margins(
             ys, xs = np.arange(max(y0, t), min(y1, b)), np.arange(max(x0, l), min(x1, r))
             if min(ys.size, xs.size) >= period:
                 piece = whole[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1].astype(np.float32)
-                piece -= (tile[np.ix_(ys % period, xs % period)] + np.add.outer(y_delta[ys], x_delta[xs])).astype("f4")
-                areas.append(MaskedArea(piece, int(ys[0]) - top, int(xs[0]) - left))
+                start = int(ys[0]) - top, int(xs[0]) - left
+                black = frame.sensor.black(piece.shape, *start) + np.add.outer(y_delta[ys], x_delta[xs])
+                areas.append(MaskedArea(piece - black.astype(np.float32), *start))
     return areas

@@ -163,7 +163,7 @@ def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | Non
     listed = listed_defects(tags, whole, (top, left), mosaic.shape)
     defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
     known = None if listed is None and not holes.any() else np.unique(defects, axis=0)
-    return with_black_of(RawFrame(mosaic, sensor, metadata, (), known, notes), raw, tags)
+    return with_black_of(RawFrame(mosaic, sensor, metadata, (), known, notes, tags.carried), raw, tags)
 
 
 def _cfa(name: str, raw: rawpy.RawPy) -> CFA:

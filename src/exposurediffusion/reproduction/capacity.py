@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from exposurediffusion.reproduction.style import COLOURS, GREY, canvas, logarith
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Sheet
 
 _AREAS = (30.0, 420.0)  # of the quickest and the slowest marker, square points
-_SIDES = ((0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a marker, for its name
 
 
 class Point(NamedTuple):
@@ -66,15 +64,14 @@ def plot_capacity(points: Sequence[Point], path: str | os.PathLike[str], ratio: 
     with canvas(path, 2, (10.5, 4.8), sharey=True) as panels:
         for panel, places in zip(panels, (sizes, work), strict=True):
             logarithmic(panel, places)
-            panel.margins(0.15)
-            _points(panel, points, list(zip(places, psnr, strict=True)), areas)
+            panel.margins(0.15, 0.2)
+            at = list(zip(places, psnr, strict=True))
+            _points(panel, points, at, areas)
+            _names(panel, points, at, areas)
             say_if_empty(panel, psnr)
         panels[0].set(xlabel="parameters", ylabel=f"PSNR at x{ratio}, dB")
         panels[1].set(xlabel="multiply-adds of the whole inference")
         _legend(panels[0], points)
-        cast("Sheet", panels[0].figure).draw_without_rendering()  # only now are the panels as large as they will be
-        for panel, places in zip(panels, (sizes, work), strict=True):
-            _names(panel, points, list(zip(places, psnr, strict=True)), areas)
     return Path(path)
 
 
@@ -100,39 +97,11 @@ def _points(
 
 
 def _names(panel: Axes, points: Sequence[Point], places: Sequence[tuple[float, float]], areas: Sequence[float]) -> None:
-    """The name of each network beside one of its markers, the best if it can be, where it hides the least."""
-    scale = 72 / panel.figure.dpi  # to points
-    centres = [panel.transData.transform(place) * scale for place in places]
-    groups: dict[str, list[int]] = {}
-    for index in sorted(range(len(points)), key=lambda index: -places[index][1]):
-        groups.setdefault(points[index].label, []).append(index)
-    taken = [_box(centre, area**0.5, area**0.5) for centre, area in zip(centres, areas, strict=True)]
-    for group in groups.values():  # the lines that join them, as beads
-        first, last = centres[group[0]], centres[group[-1]]
-        taken += [_box(first + share * (last - first), 4, 4) for share in np.linspace(0.05, 0.95, 25)]
-    frame = np.multiply(panel.bbox.extents, scale)
-    for label, group in groups.items():
-        width, height = 5.6 * len(label), 11.0  # about
-        candidates = []
-        for index in group:
-            away = (areas[index] ** 0.5 + width) / 2 + 3, (areas[index] ** 0.5 + height) / 2 + 1
-            candidates += [_box(centres[index] + np.multiply(side, away), width, height) for side in _SIDES]
-        best = min(candidates, key=lambda box: round(sum(_overlap(box, t) for t in taken) - 9 * _overlap(box, frame)))
-        taken.append(best)
-        x, y = panel.transAxes.inverted().transform((best[:2] + best[2:]) / 2 / scale)
-        panel.text(x, y, label, transform=panel.transAxes, ha="center", va="center", fontsize=9, zorder=4)
-
-
-def _box(centre: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Left, bottom, right, top."""
-    half = np.array([width, height]) / 2
-    return np.concatenate([centre - half, centre + half])
-
-
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Area that two boxes share."""
-    shared = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(np.prod(shared.clip(min=0)))
+    """The name of each network above its best marker."""
+    for label in dict.fromkeys(point.label for point in points):
+        best = max((n for n, point in enumerate(points) if point.label == label), key=lambda n: places[n][1])
+        above = (0, areas[best] ** 0.5 / 2 + 3)
+        panel.annotate(label, places[best], above, textcoords="offset points", ha="center", va="bottom", fontsize=9)
 
 
 def _legend(panel: Axes, points: Sequence[Point]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json as jsonlib
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,8 +19,8 @@ import torch
 
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.dng import write_dng
-from exposurediffusion.files.exif import DATETIME
-from exposurediffusion.files.tiff import text_entry, tiff_bytes
+from exposurediffusion.files.exif import DATETIME, FileTags
+from exposurediffusion.files.tiff import text_entry
 from exposurediffusion.simulation.light import Panorama, Photograph, load_clean
 from exposurediffusion.simulation.scenes import MANIFEST, Scene, Setup, simulate_scene
 
@@ -91,15 +91,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _render(setup: Setup, scene: Scene, source: Panorama | Photograph | None) -> str:
-    tags = {DATETIME: text_entry("2000:01:01 00:00:00"), DESCRIPTION: text_entry(NOTICE)}
-    with tempfile.TemporaryDirectory() as folder:
-        facts = Path(folder) / Path(scene.picture or "dark").name  # what the DNG calls its original
-        facts.write_bytes(tiff_bytes([tags], {}, []))
-        try:
-            for shot, frame in simulate_scene(setup, scene, source):
-                path = setup.output / shot.path
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_dng(path, frame, source=facts)
-        except ValueError as error:
-            return f"{setup.images / (scene.picture or '')}: {error}"
+    tags = FileTags({DATETIME: text_entry("2000:01:01 00:00:00"), DESCRIPTION: text_entry(NOTICE)})
+    try:
+        for shot, frame in simulate_scene(setup, scene, source):
+            path = setup.output / shot.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            metadata = replace(frame.metadata, source=scene.picture or "dark")  # what the DNG calls its original
+            write_dng(path, replace(frame, metadata=metadata, tags=tags))
+    except ValueError as error:
+        return f"{setup.images / (scene.picture or '')}: {error}"
     return ""
