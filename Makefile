@@ -6,6 +6,7 @@
 #   make lint types layers    style, static types, order of the imports
 #   make format   put the style right where ruff can
 #   make ci       all of them, as CI does
+#   make docs     the documentation as a site, in site/; a link that leads nowhere is an error
 #
 # Settings:  PYTHON=python3.12   which Python makes the environment
 #            WORKERS=4           test processes
@@ -21,7 +22,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test venv lint format types layers ci
+.PHONY: demo test venv lint format types layers docs ci
 .DELETE_ON_ERROR:
 
 demo: venv
@@ -43,6 +44,10 @@ types: venv
 
 layers: venv
 	$(BIN)/lint-imports
+
+docs: venv
+	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 ci:
 	.ci/run

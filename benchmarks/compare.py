@@ -83,9 +83,10 @@ def make(output: Path, presets: int) -> None:
         "--weights", "default", "--steps", 0, 1, "-o", output / "results",
     )  # fmt: skip
     expose("train", "--list")
-    for name in list(named("PRESETS"))[:presets]:
+    for name, preset in list(named("PRESETS").items())[:presets]:
+        source = pictures if preset.recipe.capture.supervision == "clean" else data
         expose(
-            "train", "--preset", name, "--data", pictures, "-o", output / "runs" / name, "--iterations", 2,
+            "train", "--preset", name, "--data", source, "-o", output / "runs" / name, "--iterations", 2,
             "--batch", 2, "--patch", 32, "--validate-every", 0, "--validation-patch", 32, "--device", "cpu",
             "--precision", "fp32", "--workers", 0, "--no-tensorboard",
         )  # fmt: skip
