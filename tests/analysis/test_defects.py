@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -229,6 +230,42 @@ def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find_defects(frame, NOISE)
     monkeypatch.setattr(defects, "_BAND", 20000)
     np.testing.assert_array_equal(find_defects(frame, NOISE), whole)
+
+
+def _with_holes(cfa: CFA) -> RawFrame:
+    """Hot sites, dead sites and sites without a number, at the borders too."""
+    frame, _ = _hot(_frame(_light(cfa), cfa), 0.01, 800)
+    mosaic, draw = frame.mosaic.astype(np.float32), np.random.default_rng(9)
+    mosaic[draw.random(mosaic.shape) < 0.005] = BLACK
+    mosaic[draw.random(mosaic.shape) < 0.05] = np.nan
+    mosaic[:3, :40] = mosaic[100:, :2] = np.nan
+    return replace(frame, mosaic=mosaic)
+
+
+def _noticed(frame: RawFrame) -> np.ndarray:
+    """Row, column and deviations of all sites that stand out, above and below."""
+    band = next(defects._bands(frame, listed_defects(frame)))
+    above, below = (np.stack(found) for found in defects._beyond(band, frame, NOISE).values())
+    return np.concatenate([above[:, np.lexsort(above[:2])], below[:, np.lexsort(below[:2])]], axis=1)
+
+
+def _all_suspected(
+    tiles: np.ndarray, cfa: CFA, kind: int, noise: NoiseParameters
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    y, x = np.nonzero(np.ones(defects._inner(tiles, cfa, kind).shape, bool))
+    yield from ((sign, y, x) for sign in (1, -1))
+
+
+@pytest.mark.parametrize("cfa", ARRAYS, ids=lambda cfa: cfa.name)
+def test_the_first_look_loses_no_site(cfa: CFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = _with_holes(cfa)
+    found = _noticed(frame)
+    monkeypatch.setattr(defects, "_suspects", _all_suspected)
+    np.testing.assert_array_equal(found, _noticed(frame))
+    assert found.shape[1] > 500
+    monkeypatch.undo()
+    monkeypatch.setattr(defects, "_NOTICED_NEARLY", 6.0)  # the twin: a bound that is none
+    assert _noticed(frame).shape[1] < found.shape[1]
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (6, 7), (9, 20)])

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from exposurediffusion.analysis.neighbourhood import (
+    DOWN,
     FAR,
     REACH,
+    RIGHT,
     colours_around,
     kinds_of,
     nearest_of_colour,
     windows_at,
 )
 from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 
 _BAND = 1 << 18  # sites of a band, worked on at a time
@@ -29,6 +31,7 @@ _BEYOND_IF_MANY = {1: 3.0, -1: 5.0}
 _BORDER = 0.85  # deviations by which the second of three neighbours is less than that of eight
 _PLAINLY = 6.0  # deviations beyond it that are no chance
 _NOTICED = 2.5  # deviations beyond it from which a site is company
+_NOTICED_NEARLY = 2.499  # a bound that rounding does not cross
 _RANGE = 1.7  # from the second to the seventh of eight Gaussian samples, in deviations
 _CHANCE = 2.5  # deviations: one of eight adjacent sites exceeds it by chance once in 20 times
 _LIGHT = 0.3  # of the excess: with more of it on adjacent sites it is light
@@ -70,8 +73,9 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
     for sign in (1, -1):
         row, column, far = (np.concatenate(x) for x in zip(*(band[sign] for band in standing_out), strict=True))
         excess, alone = _alone(frame, sites, noise, sign, row, column)
-        apart, near = sites.copy(), ~alone
+        apart = sites.copy()
         apart[row[alone], column[alone]] = True  # in clusters of three, the ends are no light on the middle
+        near = ~alone & _in_reach(frame, row[alone], column[alone])[row, column]
         alone[near] = _alone(frame, apart, noise, sign, row[near], column[near])[1]
         company = _company(frame, row[~alone], column[~alone], excess[~alone])[:, row // _CELL, column // _CELL]
         defects = alone & (far > _BEYOND[sign]) & (excess > 2 * company[0])
@@ -120,37 +124,71 @@ def _bands(frame: RawFrame, unknown: np.ndarray) -> Iterator[tuple[int, np.ndarr
         inside = light[start - top + margin : stop - top + margin, margin : margin + columns]
         inside[:] = frame.mosaic[start:stop]
         inside[unknown[start:stop]] = np.nan
-        yield top, light.reshape(-1, period, across // period, period).transpose(1, 3, 0, 2) - black
+        tiles = light.reshape(-1, period, across // period, period).transpose(1, 3, 0, 2)
+        yield top, np.subtract(tiles, black, order="C")
 
 
 def _beyond(band: tuple[int, np.ndarray], frame: RawFrame, noise: NoiseParameters) -> dict[int, tuple[np.ndarray, ...]]:
     """Sites above (1) and below (-1) all but one of their nearest neighbours: row, column, by how many deviations."""
     (top, tiles), cfa = band, frame.sensor.cfa
-    period, margin = cfa.period, -(-REACH // cfa.period)
-    unknown = np.isnan(tiles)
-    low, high = np.where(unknown, -np.inf, tiles), np.where(unknown, np.inf, tiles)
-    inner = [slice(margin, size - margin) for size in tiles.shape[2:]]
     found: dict[int, list[tuple[np.ndarray, ...]]] = {1: [], -1: []}
-    for kind in range(period**2):
-        row, column = divmod(kind, period)
-        values = tiles[row, column][tuple(inner)]
-        first, second = np.full_like(values, -np.inf), np.full_like(values, -np.inf)
-        last, last_but_one = -first, -first
-        for down, right in nearest_of_colour(cfa, kind):
-            (y, i), (x, j) = divmod(row + down, period), divmod(column + right, period)
-            place = i, j, *(slice(s.start + by, s.stop + by) for s, by in zip(inner, (y, x), strict=True))
-            np.maximum(second, np.minimum(first, low[place]), out=second)
-            np.maximum(first, low[place], out=first)
-            np.minimum(last_but_one, np.maximum(last, high[place]), out=last_but_one)
-            np.minimum(last, high[place], out=last)
-        with np.errstate(invalid="ignore"):  # fewer than two neighbours: infinities that pass no test
-            spread = (second - last_but_one) / _RANGE
-            for sign, limit in ((1, second), (-1, last_but_one)):
-                far = sign * (values - limit) / np.maximum(_deviation(limit, noise), spread)
-                y, x = np.nonzero((far > _NOTICED) & np.isfinite(limit))
-                place = top + y * period + row, x * period + column
-                found[sign].append((*place, far[y, x] - _BORDER * _at_border(frame, *place)))
+    for kind in range(cfa.period**2):
+        for sign, y, x in _suspects(tiles, cfa, kind, noise):
+            light = np.stack([plane[y, x] for plane in _neighbours(tiles, cfa, kind)])
+            ranked, count = np.sort(light, axis=0), np.isfinite(light).sum(axis=0)  # what is unknown comes last
+            y, x, ranked, count = y[count > 1], x[count > 1], ranked[:, count > 1], count[count > 1]
+            second, last_but_one = np.take_along_axis(ranked, count[None] - 2, axis=0)[0], ranked[1]
+            limit, spread = second if sign > 0 else last_but_one, (second - last_but_one) / _RANGE
+            value = _inner(tiles, cfa, kind)[y, x]
+            far = sign * (value - limit) / np.maximum(_deviation(limit, noise), spread)
+            noticed = far > _NOTICED
+            row, column = divmod(kind, cfa.period)
+            place = top + y[noticed] * cfa.period + row, x[noticed] * cfa.period + column
+            found[sign].append((*place, far[noticed] - _BORDER * _at_border(frame, *place)))
     return {sign: tuple(map(np.concatenate, zip(*places, strict=True))) for sign, places in found.items()}
+
+
+def _suspects(
+    tiles: np.ndarray, cfa: CFA, kind: int, noise: NoiseParameters
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Sites that may be noticed: sign, row and column in tiles.
+
+    The lesser of two neighbours is exceeded by one at least, so that the largest such value is a bound of the second
+    of all: of one site in a hundred or so, all neighbours have to be ranked.
+    """
+    values, neighbours = _inner(tiles, cfa, kind), _neighbours(tiles, cfa, kind)
+    pairs = list(zip(neighbours[::2], neighbours[1::2], strict=False))
+    gain, variance = _NOTICED_NEARLY**2 * float(noise.gain), _NOTICED_NEARLY**2 * float(noise.read_variance)
+    for sign, inner, outer in ((1, np.minimum, np.fmax), (-1, np.maximum, np.fmin)):
+        bound = inner(*pairs[0])
+        for pair in pairs[1:]:
+            outer(bound, inner(*pair), out=bound)
+        beyond = values - bound if sign > 0 else bound - values
+        np.multiply(beyond, np.abs(beyond), out=beyond)
+        beyond -= gain * np.maximum(bound if sign > 0 else values, 0, out=bound)  # the darker: its noise is less
+        y, x = np.nonzero(~(beyond <= variance))  # true of what is unknown, too
+        yield sign, y, x
+
+
+def _inner(tiles: np.ndarray, cfa: CFA, kind: int, down: int = 0, right: int = 0) -> np.ndarray:
+    """The sites of one kind in a band without its margins, or those so many sites away from them, (tiles, tiles)."""
+    margin = -(-REACH // cfa.period)
+    (y, i), (x, j) = divmod(kind // cfa.period + down, cfa.period), divmod(kind % cfa.period + right, cfa.period)
+    rows, columns = tiles.shape[2:]
+    return tiles[i, j, margin + y : rows - margin + y, margin + x : columns - margin + x]
+
+
+def _neighbours(tiles: np.ndarray, cfa: CFA, kind: int) -> list[np.ndarray]:
+    """The nearest neighbours of all sites of one kind, each like `_inner`."""
+    return [_inner(tiles, cfa, kind, down, right) for down, right in nearest_of_colour(cfa, kind)]
+
+
+def _in_reach(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Sites that have one of the places in their window: bool, (rows, columns)."""
+    near = np.zeros((frame.shape[0] + 2 * REACH, frame.shape[1] + 2 * REACH), bool)
+    for down, right in zip(DOWN + REACH, RIGHT + REACH, strict=True):
+        near[row + down, column + right] = True
+    return near[REACH:-REACH, REACH:-REACH]
 
 
 def _at_border(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -172,10 +210,17 @@ def _alone(
             windows = windows_at(frame, unknown, row[part], column[part])
             level = np.empty_like(windows)
             for letter in "RGB":
-                around = torch.from_numpy(windows[:, (colours == letter) & (FAR > 1)])
-                level[:, colours == letter] = torch.nanquantile(around, 0.5, dim=1, keepdim=True).numpy()
+                level[:, colours == letter] = _median(windows[:, (colours == letter) & (FAR > 1)])
             excess[part], alone[part] = _judged(sign * (windows - level), level, noise, sign)
     return excess, alone
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """The median of each row, (n, 1); NaN where a row has no number."""
+    ranked = np.sort(values, axis=1)  # what is unknown comes last
+    middle = np.maximum(np.isfinite(values).sum(axis=1, keepdims=True) - 1, 0)
+    low, high = (np.take_along_axis(ranked, at, axis=1) for at in (middle // 2, (middle + 1) // 2))
+    return low + (high - low) / 2
 
 
 def _judged(excess: np.ndarray, level: np.ndarray, noise: NoiseParameters, sign: int) -> tuple[np.ndarray, np.ndarray]:

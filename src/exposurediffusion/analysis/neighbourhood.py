@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from exposurediffusion.physics.mosaic import CFA
@@ -26,6 +28,7 @@ def colours_around(cfa: CFA, kind: int) -> np.ndarray:
     return np.array(list(cfa.pattern()))[kinds_of(cfa, row + DOWN, column + RIGHT)]
 
 
+@cache
 def nearest_of_colour(cfa: CFA, kind: int) -> list[tuple[int, int]]:
     """Row and column offsets of the nearest neighbours of the same colour: eight, or as many as are no further."""
     distance = np.where(colours_around(cfa, kind) == cfa.pattern()[kind], np.hypot(DOWN, RIGHT), np.inf)
