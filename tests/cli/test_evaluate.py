@@ -248,6 +248,17 @@ def test_a_missing_long_exposure_is_told_and_the_others_are_done(simsid: Path, r
     assert {row["scene"] for row in rows(tmp_path / "out")} == {"10001"}
 
 
+def test_an_unreadable_capture_is_a_failure_and_the_others_are_counted(simsid: Path, run: Call, tmp_path: Path) -> None:
+    root = shutil.copytree(simsid, tmp_path / "sid")
+    short = sorted((root / "Sony" / "short").glob("1*.dng"))[0]
+    short.write_bytes(short.read_bytes()[:2000])
+    code, out, err = run("--root", root, "--baselines", "capture", "-o", tmp_path / "out", "--subset", "all")
+    assert code == 1
+    assert short.name in err
+    assert "cannot be decoded" in err
+    assert "images 1/2" in " ".join(out.split())  # of one ratio one scene is left
+
+
 def test_captures_that_cannot_be_measured_are_told(simsid: Path, run: Call, tmp_path: Path) -> None:
     """X-Trans weights on Bayer data: the other contenders are done, the exit code is 1."""
     weights = tiny_weights(tmp_path / "fuji.safetensors", planes=9)

@@ -74,7 +74,7 @@ def by_hand(
 
 def kl_by_hand(estimate: np.ndarray, clean: np.ndarray) -> np.ndarray:
     f, x = np.maximum(estimate, 1e-3), np.maximum(clean, 1e-3)
-    return f * np.log(f / x) + x - f
+    return f * np.log(f / x) + x - f + np.log(f / x) * np.minimum(estimate - 1e-3, 0)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -228,6 +228,17 @@ def test_kl_is_the_divergence_of_two_poisson_laws(estimate: float, clean: float)
     law = stats.poisson(estimate)
     divergence = np.sum(law.pmf(counts) * (law.logpmf(counts) - stats.poisson(clean).logpmf(counts)))
     assert float(poisson_kl_loss(torch.tensor(estimate), torch.tensor(clean))) == pytest.approx(divergence, rel=1e-4)
+
+
+def test_kl_has_a_way_back_from_below_its_floor() -> None:
+    estimate = torch.tensor([-0.5, 0.0, 0.0005, 0.002], dtype=torch.float64, requires_grad=True)
+    clean = torch.full_like(estimate, 0.01)
+    (gradient,) = torch.autograd.grad(poisson_kl_loss(estimate, clean).sum(), estimate)
+    slope = np.log(0.1)  # at the floor of 0.001, tenfold below the truth
+    assert gradient.tolist() == pytest.approx([slope, slope, slope, np.log(0.2)])
+    edge = torch.tensor([1e-3 - 1e-9, 1e-3 + 1e-9], dtype=torch.float64)
+    below, above = poisson_kl_loss(edge, clean[:2])
+    assert float(above - below) == pytest.approx(2e-9 * slope, rel=1e-3)  # no step
 
 
 def test_branch_loss_weighs_each_branch_by_the_mask() -> None:

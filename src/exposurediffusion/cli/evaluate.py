@@ -95,6 +95,8 @@ def evaluate(
     if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
         raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")
     summary = Summary(json)
+    for path in opened.unreadable:
+        summary.fail(f"{path}: cannot be decoded; its captures are not in the figures", input=str(path))
     results = Results(output, {"data": selection.told(), **protocol.to_dict()}, overwrite)
 
     def failed(file: str, why: str) -> None:
@@ -122,6 +124,8 @@ def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str
         | {field: for_json(value) for field, value in asdict(figure).items()}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
+    counts = {figure.images for figure in summarise(results.records).values()}
+    facts = facts | {"images": "/".join(map(str, sorted(counts)))}
     told = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
     settings = [f"{contender.name}: {_told(contender)}" for contender in contenders if len(contender.settings) > 1]
     names = [contender.name for contender in contenders]

@@ -124,12 +124,13 @@ def open_dataset(
     found = _list(root, kind, split, want, camera, table, subset)
     problems.add(found.problems)
     store = FrameCache(cache) if cache else FrameCache.beside(root)
+    unreadable: list[Path] = []
 
     def frames(paths: Sequence[Path]) -> dict[Path, CachedFrame]:
         if missing := len(store.missing(paths)):
             report(f"{root}: decoding {missing} raw files, once, into {store.folder}")
         problems.add(store.build(paths, workers, tick))
-        bad = set(store.missing(paths))
+        unreadable.extend(bad := store.missing(paths))
         return {path: store.frame(path) for path in paths if path not in bad}
 
     if want == "clean":
@@ -141,7 +142,9 @@ def open_dataset(
     if noise == "known":
         kept = _with_known_noise(root, kept)
     target = "short" if want == "bursts" else "long"
-    return PairDataset(tuple(kept), seed, dark_shading, profile, noise == "estimated", target)
+    return PairDataset(
+        tuple(kept), seed, dark_shading, profile, noise == "estimated", target, tuple(dict.fromkeys(unreadable))
+    )
 
 
 def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Problems) -> list[Panorama | Photograph]:

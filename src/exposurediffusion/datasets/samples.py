@@ -117,6 +117,7 @@ class PairDataset:
         profile: whose noise the short exposures have; None: looked up by camera, else by the file, else estimated.
         estimated: estimate the noise of each short exposure from its frame, as for a camera that nobody calibrated.
         target: what `clean` is: the long exposure, or another short one of the same burst (Noise2Noise).
+        unreadable: files that belong to the data set and could not be decoded.
 
     Raises:
         ValueError: short exposures are wanted as targets, and no burst has two.
@@ -128,6 +129,7 @@ class PairDataset:
     profile: CameraProfile | None = None
     estimated: bool = False
     target: Literal["long", "short"] = "long"
+    unreadable: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not self._items:

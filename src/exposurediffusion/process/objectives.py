@@ -42,10 +42,13 @@ def poisson_kl_loss(
 ) -> Float[Tensor, "*s"]:
     """KL divergence of two Poisson laws, up to the scale of the photon count (Eq. 11): `F log(F/X) + X - F`.
 
-    Both arguments are raised to `floor`, below which the logarithm would blow up.
+    The logarithm would blow up below `floor`: `clean` is raised to it, and below it the loss of an estimate goes on as
+    a straight line of the slope that it has there, so that there is a way back.
     """
-    estimate, clean = estimate.clamp(min=floor), clean.clamp(min=floor)
-    return estimate * torch.log(estimate / clean) + clean - estimate
+    clean = clean.clamp(min=floor)
+    bounded = estimate.clamp(min=floor)
+    slope = torch.log(bounded.detach() / clean)  # of the loss, at the estimate or the floor
+    return bounded * torch.log(bounded / clean) + clean - bounded + slope * (estimate - bounded)
 
 
 CURVE_TOE = 0.01
