@@ -134,9 +134,9 @@ def line(label: str, row: RuleRow) -> str:
 
 def store(weights: str, rule: StepRule) -> None:
     """Into the header of a file, or of embedded weights."""
-    import exposurediffusion.learn
+    import exposurediffusion.weights
 
-    folder = Path(exposurediffusion.learn.__file__).parent / "pretrained"
+    folder = Path(exposurediffusion.weights.__file__).parent / "pretrained"
     path = folder / PRETRAINED[weights] if weights in PRETRAINED else Path(weights)
     store_rule(path, rule)
     print(f"{path}: {rule}")
