@@ -29,11 +29,11 @@ def colours_around(cfa: CFA, kind: int) -> np.ndarray:
 
 
 @cache
-def nearest_of_colour(cfa: CFA, kind: int) -> list[tuple[int, int]]:
+def nearest_of_colour(cfa: CFA, kind: int) -> tuple[tuple[int, int], ...]:
     """Row and column offsets of the nearest neighbours of the same colour: eight, or as many as are no further."""
     distance = np.where(colours_around(cfa, kind) == cfa.pattern()[kind], np.hypot(DOWN, RIGHT), np.inf)
     near = (distance <= np.sort(distance)[8]) & (FAR > 0)
-    return list(zip(DOWN[near].tolist(), RIGHT[near].tolist(), strict=True))
+    return tuple(zip(DOWN[near].tolist(), RIGHT[near].tolist(), strict=True))
 
 
 def black_at(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
