@@ -6,6 +6,7 @@ import json
 import pickle
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from exposurediffusion.weights.file import (
     TrainedDenoiser,
     TrainedDiffusion,
     load,
+    load_any,
     load_diffusion,
+    read_weights,
     save_weights,
     store_rule,
 )
@@ -107,6 +110,22 @@ def test_half_precision_is_half_the_file_and_close(
     assert 0 < difference < tolerance
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in model.state_dict()} == {dtype}
+
+
+def test_a_file_is_read_once_and_known_by_its_digest(
+    model: ExposureDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_weights(path, model, CARD)
+    content, reads = path.read_bytes(), []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or content)
+    card, tensors, digest = read_weights(path)
+    assert (card, digest) == (CARD, sha256(content).hexdigest()[:12])
+    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
+        name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
+    }
+    assert load_any(path).digest == load(path).digest == digest
+    assert reads == [path] * 3
 
 
 def test_header_alone_describes_the_model(model: ExposureDenoiser, tmp_path: Path) -> None:
@@ -378,6 +397,7 @@ def diffusion(tmp_path: Path) -> Path:
 
 def test_a_diffusion_model_comes_back_from_its_file_alone(diffusion: Path) -> None:
     loaded = load_diffusion(diffusion)
+    assert isinstance(load_any(diffusion), TrainedDiffusion)
     assert loaded.config == loaded.card.denoiser == DIFFUSION
     assert (loaded.card.sampling, loaded.card.name, loaded.card.training) == (Sampling(steps=0), "ddim", {"seed": 4})
     torch.manual_seed(4)

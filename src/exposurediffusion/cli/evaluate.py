@@ -17,7 +17,7 @@ from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import by_correction, summarise
 from exposurediffusion.models.device import find_device
-from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_digest, weights_name
+from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_name
 
 BASELINES: dict[str, Contender] = {
     "capture": Capture(),
@@ -160,7 +160,8 @@ def _networks(
     """
     found: list[Contender] = []
     for name in weights:
-        model, called = load_any(name, device), (weights_name(name), weights_digest(name))
+        model = load_any(name, device)
+        called = weights_name(name), model.digest
         if isinstance(model, TrainedDiffusion):
             counts = [count for count in steps if count != "auto"] or [model.config.steps]
             found += [Diffusion(model, len(model.config.times(count)), *called) for count in counts]

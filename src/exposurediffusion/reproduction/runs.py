@@ -23,7 +23,7 @@ from exposurediffusion.reproduction.budget import Budget, run_name
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import find_preset
 from exposurediffusion.training.source import Source
-from exposurediffusion.weights.file import TrainedDenoiser, TrainedDiffusion, load_any, weights_digest
+from exposurediffusion.weights.file import TrainedDenoiser, TrainedDiffusion, load_any
 
 Figures = Mapping[tuple[int, Correction], Figure]
 """Nominal ratio and correction -> what was measured."""
@@ -220,13 +220,13 @@ class Laboratory:
 
     def contender(self, path: Path, steps: int | None, sampling: Mapping[str, Any]) -> Contender:
         """Weights as something that can be measured, named by all that makes it different."""
-        model, name, digest = load_any(path, self.device), path.parent.name, weights_digest(path)
+        model, name = load_any(path, self.device), path.parent.name
         if isinstance(model, TrainedDiffusion):
-            return Diffusion(model, model.config.steps if steps is None else steps, name, digest)
+            return Diffusion(model, model.config.steps if steps is None else steps, name, model.digest)
         changed = dict(sampling) if steps is None else {**sampling, "steps": steps}
         chosen = replace(model.card.sampling, **changed)
         others = "".join(f", {key} {value}" for key, value in sampling.items())
-        return Network(model, chosen, name, digest, f"{name}, T = {chosen.steps}{others}")
+        return Network(model, chosen, name, model.digest, f"{name}, T = {chosen.steps}{others}")
 
     def baseline(self, contender: Contender, selection: Selection | None = None) -> Figures:
         """Figures of something that needs no weights."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as safetensors_load
 from torch import Tensor
 
-from exposurediffusion.baselines.bm3d import import_extra
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.files.atomic import atomic, safetensors_bytes
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
@@ -78,23 +77,23 @@ class ModelCard:
 
 
 class TrainedDenoiser(ExposureDenoiser):
-    """An `ExposureDenoiser` that knows how it wants to be run."""
+    """An `ExposureDenoiser` that knows how it wants to be run; `digest`: of its file, see `read_weights`."""
 
-    def __init__(self, card: ModelCard) -> None:
+    def __init__(self, card: ModelCard, digest: str = "") -> None:
         if not isinstance(card.denoiser, DenoiserConfig):
             raise TypeError("the card is of a diffusion model")
         super().__init__(card.denoiser)
-        self.card = card
+        self.card, self.digest = card, digest
 
 
 class TrainedDiffusion(ConditionalDiffusion):
-    """A `ConditionalDiffusion` that knows how it wants to be run."""
+    """A `ConditionalDiffusion` that knows how it wants to be run; `digest`: of its file, see `read_weights`."""
 
-    def __init__(self, card: ModelCard) -> None:
+    def __init__(self, card: ModelCard, digest: str = "") -> None:
         if not isinstance(card.denoiser, DiffusionConfig):
             raise TypeError("the card is of a denoiser")
         super().__init__(card.denoiser)
-        self.card = card
+        self.card, self.digest = card, digest
 
 
 def save_weights(
@@ -118,7 +117,7 @@ def store_rule(path: Path, rule: StepRule | None) -> None:
     Raises:
         ValueError: not a weights file of ours, or a diffusion model, whose steps are another matter.
     """
-    card, tensors = _read(path)
+    card, tensors, _ = read_weights(path)
     if isinstance(card.denoiser, DiffusionConfig):
         raise ValueError(f"{path}: a diffusion model simulates no exposures")
     _write(path, tensors, replace(card, rule=rule))
@@ -141,38 +140,42 @@ def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu
     Raises:
         ValueError: no such name or file, not our format, tensors that do not fit the header, or a diffusion model.
     """
-    card, tensors = _read_named(name_or_file)
-    if isinstance(card.denoiser, DiffusionConfig):
+    model = load_any(name_or_file, device)
+    if not isinstance(model, TrainedDenoiser):
         raise ValueError(f"{name_or_file}: a diffusion model, for comparisons only; `load_diffusion` reads it")
-    return _filled(TrainedDenoiser, card, tensors, name_or_file).to(device)
+    return model
 
 
 def load_diffusion(name_or_file: str | Path, device: torch.device | str = "cpu") -> TrainedDiffusion:
-    """A trained conditional diffusion model (Table 7), ready for inference.
-
-    Args:
-        name_or_file: a .safetensors file of ours.
-        device: where the parameters go (float32).
+    """A trained conditional diffusion model (Table 7), ready for inference; see `load`.
 
     Raises:
-        ValueError: no such file, not our format, tensors that do not fit the header, another kind of model, or the
-            extra `baselines` is missing.
+        ValueError: as for `load_any`, or another kind of model.
     """
-    card, tensors = _read_named(name_or_file)
-    if not isinstance(card.denoiser, DiffusionConfig):
+    model = load_any(name_or_file, device)
+    if not isinstance(model, TrainedDiffusion):
         raise ValueError(f"{name_or_file}: not a diffusion model; `load` reads it")
-    import_extra("diffusers")  # say what is missing before anything is said of the file
-    return _filled(TrainedDiffusion, card, tensors, name_or_file).to(device)
+    return model
 
 
 def load_any(name_or_file: str | Path, device: torch.device | str = "cpu") -> TrainedDenoiser | TrainedDiffusion:
-    """A trained model of either kind; see `load` and `load_diffusion`.
+    """A trained model of either kind, ready for inference; see `load`.
 
     Raises:
-        ValueError: as for these.
+        ValueError: no such name or file, not our format, tensors that do not fit the header, or the extra `baselines`,
+            which a diffusion model needs, is missing.
     """
-    card, _ = _read_named(name_or_file)
-    return (load_diffusion if isinstance(card.denoiser, DiffusionConfig) else load)(name_or_file, device)
+    card, tensors, digest = read_weights(name_or_file)
+    kind = TrainedDiffusion if isinstance(card.denoiser, DiffusionConfig) else TrainedDenoiser
+    try:
+        model = kind(card, digest)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name_or_file}: the network of its header cannot be made ({error})") from error
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{name_or_file}: the tensors do not fit the header ({error})") from error
+    return model.eval().requires_grad_(False).to(device)
 
 
 def weights_name(name_or_file: str | Path) -> str:
@@ -181,56 +184,38 @@ def weights_name(name_or_file: str | Path) -> str:
     return path.absolute().parent.name if path.stem in ("weights", "checkpoint") else path.stem
 
 
-def weights_digest(name_or_file: str | Path) -> str:
-    """The first 12 digits of the SHA-256 of a weights file."""
-    with _path_of(name_or_file) as path:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def read_weights(name_or_file: str | Path) -> tuple[ModelCard, dict[str, Tensor], str]:
+    """What a weights file holds, read once: its header, its tensors, and the first 12 digits of its SHA-256.
 
-
-_Model = TypeVar("_Model", TrainedDenoiser, TrainedDiffusion)
-
-
-def _filled(kind: type[_Model], card: ModelCard, tensors: dict[str, Tensor], origin: str | Path) -> _Model:
-    """The network that a header describes, with the tensors of its file."""
+    Raises:
+        ValueError: no such name or file, or not our format.
+    """
+    content = _content(name_or_file)
     try:
-        model = kind(card)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{origin}: the header does not describe a network ({error})") from error
+        tensors = safetensors_load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    except SafetensorError as error:
+        old = Path(name_or_file).suffix in (".pt", ".pth")
+        hint = "; convert the authors' .pt checkpoints with `expose convert`" if old else ""
+        raise ValueError(f"{name_or_file}: not a safetensors file ({error}){hint}") from error
+    if (found := metadata.get("format")) != FORMAT:
+        raise ValueError(f"{name_or_file}: not weights of this program (format {found!r}, not {FORMAT!r})")
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise ValueError(f"{origin}: the tensors do not fit the header ({error})") from error
-    return model.eval().requires_grad_(False)
+        return ModelCard.from_json(metadata["card"]), tensors, hashlib.sha256(content).hexdigest()[:12]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name_or_file}: {error}") from error
 
 
-def _read_named(name_or_file: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    with _path_of(name_or_file) as path:
-        return _read(path)
-
-
-def _path_of(name_or_file: str | Path) -> AbstractContextManager[Path]:
+def _content(name_or_file: str | Path) -> bytes:
+    """The bytes of a weights file, or of those inside the package."""
     if str(name_or_file) in PRETRAINED:
-        files = resources.files("exposurediffusion.weights") / "pretrained" / PRETRAINED[str(name_or_file)]
-        return resources.as_file(files)
+        folder = resources.files("exposurediffusion.weights") / "pretrained"
+        return (folder / PRETRAINED[str(name_or_file)]).read_bytes()
     path = Path(name_or_file)
     if not path.is_file():
-        raise ValueError(
-            f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {', '.join(PRETRAINED)}"
-        )
-    return resources.as_file(path)
-
-
-def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+        names = ", ".join(PRETRAINED)
+        raise ValueError(f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {names}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        hint = "; convert the authors' .pt checkpoints with `expose convert`" if path.suffix in (".pt", ".pth") else ""
-        raise ValueError(f"{path}: not a safetensors file ({error}){hint}") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path}: not weights of this program (format {metadata.get('format')!r}, not {FORMAT!r})")
-    try:
-        return ModelCard.from_json(metadata["card"]), tensors
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
