@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from exposurediffusion.datasets.cache import FrameCache
 from exposurediffusion.datasets.crops import draw_cut
-from exposurediffusion.datasets.open import open_dataset
+from exposurediffusion.datasets.open import DatasetOptions, open_dataset
 from exposurediffusion.datasets.samples import PairDataset, RawDataset, Sample
 from exposurediffusion.files.dng import write_dng
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
@@ -27,7 +28,7 @@ from exposurediffusion.physics.sensor import Sensor
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.simulation.capture import simulate_long, simulate_short
-from tests.trees import RGGB, SONY, touch, write_raw, write_sid
+from tests.trees import RGGB, touch, write_raw, write_sid
 
 ARRAYS = [*map(CFA, ("RGGB", "BGGR", "GRBG", "GBRG", "XTRANS")), CFA("XTRANS", (2, 5)), CFA("XTRANS", (1, 0))]
 SCENES = ("00001", "00002", "00003", "20001")
@@ -39,14 +40,27 @@ def photograph(path: Path, side: int = 64, seed: int = 0) -> None:
     Image.fromarray(noise).save(path)
 
 
+HOW = [field.name for field in fields(DatasetOptions)]
+
+
+def open_set(root: Path, **options: Any) -> CleanViews | RawDataset | PairDataset:
+    """Opened with those of the options that say how it is read, and given the others that it has."""
+    how = {name: options.pop(name) for name in HOW if name in options}
+    own = {name: options.pop(name) for name in ("seed", "shading") if name in options}
+    found = open_dataset(root, DatasetOptions(**how), **options)
+    if isinstance(found, PairDataset) and "shading" in own:
+        found = replace(found, dark_shading=own["shading"])
+    return replace(found, seed=own["seed"]) if "seed" in own and not isinstance(found, CleanViews) else found
+
+
 def open_pairs(root: Path, **options: Any) -> PairDataset:
-    found = open_dataset(root, **{"want": "pairs", **options})
+    found = open_set(root, **{"want": "pairs", **options})
     assert isinstance(found, PairDataset)
     return found
 
 
 def open_raws(root: Path, **options: Any) -> RawDataset:
-    found = open_dataset(root, **options)
+    found = open_set(root, **options)
     assert isinstance(found, RawDataset)
     return found
 
@@ -103,8 +117,8 @@ def test_a_whole_frame_repeats_no_site(cfa: CFA, tmp_path: Path) -> None:
     planes = frame.planes  # its sites all differ
     assert planes.unique().numel() < planes.numel()  # twin: completed tiles repeat some
     shading = DarkShading(torch.zeros_like(planes), torch.zeros_like(planes), ((100.0, 0.0),), 15871.0)
-    sample = open_pairs(tmp_path, split="all", dark_shading=shading)[0]
-    for image in (sample.clean, capture_of(sample), open_raws(tmp_path, kind="raws", split="all")[0].clean):
+    sample = open_pairs(tmp_path, split="all", shading=shading)[0]
+    for image in (sample.clean, capture_of(sample), open_raws(tmp_path, dataset="raws", split="all")[0].clean):
         assert image.unique().numel() == image.numel()
         assert planes.shape[-2] - 4 <= image.shape[-2] < planes.shape[-2]
 
@@ -200,7 +214,7 @@ def test_dark_shading_is_that_of_the_place(tmp_path: Path) -> None:
     maps = torch.rand((2, 4, 24, 30), generator=torch.Generator().manual_seed(1))
     shading = DarkShading(maps[0] / 100, maps[1], ((100.0, 1.0), (6400.0, 3.0)), 16383.0 - 512)
     plain = open_pairs(tmp_path)
-    dark = open_pairs(tmp_path, dark_shading=shading)
+    dark = open_pairs(tmp_path, shading=shading)
     whole = dark[1]
     assert whole.capture is not None
     assert whole.iso is not None
@@ -240,7 +254,7 @@ def test_short_exposures_of_a_burst_as_targets(tmp_path: Path) -> None:
     assert len(mates) == 2 * 2 * 6
     write_sid(tmp_path / "single", SCENES[:2])
     with pytest.raises(ValueError, match="no scene has two short exposures of the same time"):
-        open_dataset(tmp_path / "single", want="bursts")
+        open_set(tmp_path / "single", want="bursts")
 
 
 def test_a_folder_of_pairs_is_split_by_scene(tmp_path: Path) -> None:
@@ -269,8 +283,8 @@ def test_patches_are_the_same_in_any_process_and_order(tmp_path: Path) -> None:
     for seed in range(3):
         photograph(tmp_path / "images" / f"{seed}.png", seed=seed)
     cache = tmp_path / "cache"
-    sets = [open_dataset(tmp_path / "sid", want=want, cache=cache, seed=3) for want in ("clean", "pairs")]
-    sets.append(open_dataset(tmp_path / "images", split="all", seed=3))
+    sets = [open_set(tmp_path / "sid", want=want, cache=cache, seed=3) for want in ("clean", "pairs")]
+    sets.append(open_set(tmp_path / "images", split="all", seed=3))
     numbers = [0, 1, 5, 17, 100_003]
     here = [digest(dataset, numbers) for dataset in sets]
     assert [digest(dataset, numbers[::-1])[::-1] for dataset in sets] == here
@@ -332,9 +346,9 @@ def test_nothing_left(tmp_path: Path) -> None:
     (tmp_path / "raws").mkdir()
     (tmp_path / "raws" / "a.dng").write_bytes(b"no raw")
     with pytest.raises(ValueError, match="nothing is left to use"):
-        open_dataset(tmp_path / "raws", split="all")
+        open_set(tmp_path / "raws", split="all")
     with pytest.raises(ValueError, match=r"(?s)1 problem:\n.*a\.dng: .*\nput this right"):
-        open_dataset(tmp_path / "raws", split="all", on_problem="stop")
+        open_set(tmp_path / "raws", split="all", on_problem="stop")
 
 
 def test_the_fewer_of_two_kinds_of_array_are_left_out(tmp_path: Path) -> None:
@@ -350,14 +364,14 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     photograph(tmp_path / "b.png")
     (tmp_path / "c.jpg").write_text("no picture")
     said: list[str] = []
-    found = open_dataset(tmp_path, split="all", report=said.append)
+    found = open_set(tmp_path, split="all", report=said.append)
     assert isinstance(found, CleanViews)
     assert [Path(name).name for name in found.pictures.names] == ["a.png", "b.png"]
     assert "c.jpg: cannot be read as a picture" in said[0]
     with pytest.raises(ValueError, match=r"c\.jpg: cannot be read"):
-        open_dataset(tmp_path, split="all", on_problem="stop")
+        open_set(tmp_path, split="all", on_problem="stop")
     with pytest.raises(ValueError, match="nothing is left to use for validation; give another folder"):
-        open_dataset(tmp_path, split="validation")
+        open_set(tmp_path, split="validation")
 
 
 def test_what_a_kind_of_folder_does_not_have(tmp_path: Path) -> None:
@@ -368,12 +382,14 @@ def test_what_a_kind_of_folder_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"raw files alone are no pairs; .* pairs\.csv with a header short,long"):
         open_pairs(tmp_path / "raws")
     with pytest.raises(ValueError, match="bursts of short exposures are known of SID alone"):
-        open_dataset(tmp_path / "raws", want="bursts")
+        open_set(tmp_path / "raws", want="bursts")
     with pytest.raises(ValueError, match="one file only, so none is left for validation"):
-        open_dataset(tmp_path / "raws", split="validation")
+        open_set(tmp_path / "raws", split="validation")
+    with pytest.raises(ValueError, match="folders of cameras are ELD's alone; leave NikonD850 out"):
+        open_set(tmp_path / "raws", camera="NikonD850")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no raw files that can be used"):
-        open_dataset(tmp_path / "empty", "raws")
+        open_set(tmp_path / "empty", dataset="raws")
 
 
 def test_dark_shading_wants_an_iso(tmp_path: Path) -> None:
@@ -383,20 +399,18 @@ def test_dark_shading_wants_an_iso(tmp_path: Path) -> None:
     shading = DarkShading(torch.zeros(4, 24, 30), torch.zeros(4, 24, 30), ((100.0, 0.0),), 15871.0)
     assert open_pairs(tmp_path, split="all")[0].iso is None
     with pytest.raises(ValueError, match=r"1\.dng: its ISO is unknown, so its dark shading is too"):
-        open_pairs(tmp_path, split="all", dark_shading=shading)[0]
+        open_pairs(tmp_path, split="all", shading=shading)[0]
 
 
-def test_a_profile_of_ones_own_gives_the_noise(tmp_path: Path) -> None:
-    write_sid(tmp_path, SCENES[:1])
-    nikon = calibrated_cameras()["NikonD850"]
-    sample = open_pairs(tmp_path, profile=nikon)[0]
-    assert isinstance(sample, Sample)
-    assert sample.noise is not None
-    assert "NikonD850" in sample.noise.source
-    assert SONY.camera not in sample.noise.source
+def test_decoding_tells_how_far_it_is(tmp_path: Path) -> None:
+    write_sid(tmp_path, SCENES[:2])
+    ticks: list[tuple[int, int]] = []
+    for _ in range(2):  # the second time there is nothing to do
+        open_pairs(tmp_path, tick=lambda done, total: ticks.append((done, total)))
+    assert ticks == [(number, 6) for number in range(1, 7)]
 
 
 def test_default_cache_lies_in_the_data_set(tmp_path: Path) -> None:
     write_raw(tmp_path / "a.dng")
-    open_dataset(tmp_path, split="all")
+    open_set(tmp_path, split="all")
     assert not FrameCache.beside(tmp_path).missing([tmp_path / "a.dng"])

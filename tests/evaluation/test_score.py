@@ -106,10 +106,10 @@ def test_ratios_that_are_there_and_that_are_not(simsid: Path) -> None:
 def test_sid_is_wanted_and_it_is_not(simsid: Path, tmp_path: Path) -> None:
     touch(tmp_path, "scene-1/IMG_0001.dng")
     with pytest.raises(ValueError, match=r"not SID, there are no folders Sony/short and Sony/long; it looks like eld"):
-        assert Selection(tmp_path, "sid").kind
+        assert Selection(tmp_path, dataset="sid").kind
     with pytest.raises(ValueError, match="cameras that are there: none"):
-        Selection(simsid, "eld").open()
-    assert Selection(simsid, "sid").kind == "sid-sony"
+        Selection(simsid, dataset="eld").open()
+    assert Selection(simsid, dataset="sid").kind == "sid-sony"
     assert Selection(tmp_path).kind == "eld"
     assert Selection(tmp_path).crop is None
     with pytest.raises(ValueError, match="no such folder"):
@@ -120,15 +120,15 @@ def test_either_camera_of_a_sid_with_both(tmp_path: Path) -> None:
     touch(tmp_path, "Sony/long/10001_00_10s.ARW", "Fuji/long/10001_00_10s.RAF")
     with pytest.raises(ValueError, match="SID with both cameras"):
         assert Selection(tmp_path).kind
-    assert Selection(tmp_path, "sid-fuji").kind == "sid-fuji"
-    assert Selection(tmp_path, "sid-fuji").crop == 512
+    assert Selection(tmp_path, dataset="sid-fuji").kind == "sid-fuji"
+    assert Selection(tmp_path, dataset="sid-fuji").crop == 512
 
 
 def test_pairs_by_a_table(tmp_path: Path) -> None:
     write_raw(tmp_path / "a.dng", iso=800, shutter=0.1, seed=1)
     write_raw(tmp_path / "b.dng")
     (tmp_path / "mine.csv").write_text("short,long,ratio\na.dng,b.dng,20\n")
-    chosen = Selection(tmp_path, "pairs", pairs=tmp_path / "mine.csv")
+    chosen = Selection(tmp_path, dataset="pairs", pairs=tmp_path / "mine.csv")
     assert facts(chosen) == {("a", 20)}
     assert (chosen.crop, chosen.told()["split"]) == (None, "all")
 

@@ -108,8 +108,11 @@ def on_terminal() -> bool:
 
 
 @contextmanager
-def progress(description: str, total: int, shown: bool = True) -> Iterator[Tick]:
-    """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal."""
+def progress(description: str, total: int | None, shown: bool = True) -> Iterator[Tick]:
+    """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal.
+
+    Without a `total` there may be nothing to do: the bar appears when its first tick tells one.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -119,10 +122,11 @@ def progress(description: str, total: int, shown: bool = True) -> Iterator[Tick]
         transient=True,
         disable=not (shown and on_terminal()),
     )
-    task = bar.add_task(description, total=total)
+    task = bar.add_task(description, total=total, visible=total is not None)
 
     def tick(steps: int = 1, *, done: int | None = None, total: int | None = None, text: str | None = None) -> None:
-        bar.update(task, advance=steps if done is None else None, completed=done, total=total, description=text)
+        advance = steps if done is None else None
+        bar.update(task, advance=advance, completed=done, total=total, description=text, visible=True)
 
     with bar:
         yield tick

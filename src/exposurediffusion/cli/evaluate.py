@@ -90,7 +90,8 @@ def evaluate(
     contenders = [*(BASELINES[name] for name in baselines), *networks]
     if not contenders:
         raise UsageError("nothing to measure: give --weights, or --baselines")
-    opened = selection.open(note)
+    with progress("decoding", None) as bar:
+        opened = selection.open(note, lambda done, total: bar(done=done, total=total))
     scenes = list(dict.fromkeys(pair.scene for pair in opened.pairs))
     if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
         raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")

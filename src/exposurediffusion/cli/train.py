@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -28,6 +28,7 @@ from exposurediffusion.cli.console import (
     on_terminal,
     progress,
 )
+from exposurediffusion.datasets.open import DatasetOptions
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 EVERY = 30.0
 """Seconds between two lines about a run whose messages go to a file."""
 PARTS = 1000
-Kind = Literal["auto", "sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
 
 
 def command_for(arguments: list[str]) -> Callable[..., int]:
@@ -64,14 +64,10 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
         recipe: Annotated[Recipe, Flat, tyro.conf.AvoidSubcommands] = default,
         execution: Annotated[Execution, Flat] = Execution(),
-        dataset: Kind = "auto",
+        reading: Annotated[DatasetOptions, Flat] = DatasetOptions(),
         validation: Path | None = None,
-        dark_shading: Path | None = None,
         initial: str | None = None,
         minutes: float | None = None,
-        pairs: Path | None = None,
-        cache: Path | None = None,
-        on_problem: Literal["continue", "stop"] = "continue",
         dry_run: Flag = False,
         listing: Annotated[Flag, tyro.conf.arg(name="list")] = False,
     ) -> int:
@@ -88,15 +84,11 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             output: folder of the run: checkpoint, weights, log, pictures of the validation.
             recipe: what is computed; the preset gives the defaults.
             execution: how it is computed.
-            dataset: kind of `data`; auto: by what lies there.
+            reading: how the data is read.
             validation: another folder to validate on; without it scenes of `data` are held out (SID: its own split).
-            dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
             initial: weights to begin from, a name or a .safetensors file of the same network. The preset's feed-forward
                 beginning is left out then, unless --prelude.share says otherwise.
             minutes: end within this time instead of after --iterations, with the learning rate's course fitted to it.
-            pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
-            cache: folder for decoded frames; by default beside the data.
-            on_problem: files that are missing or unreadable: continue without them, or stop.
             dry_run: print the resolved configuration as JSON, and do nothing.
             listing: list the presets with the paper's figures.
         """
@@ -117,8 +109,9 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         make_folder(output)
         if not is_main():
             warnings.simplefilter("ignore")  # the main process says the same
-        source = Source(data, dataset, validation, dark_shading, pairs, cache, on_problem)
-        patches, unseen = source.open(recipe, note)
+        source = Source(data, validation=validation, **vars(reading))
+        with progress("decoding", None, shown=is_main()) as bar:
+            patches, unseen = source.open(recipe, note, lambda done, total: bar(done=done, total=total))
         job = _Job(found, preset, recipe, output, execution, initial, minutes)
         return _run(job, patches, unseen, {"preset": preset, "data": data.name})
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 from exposurediffusion.datasets.cache import CachedFrame, FrameCache
+from exposurediffusion.datasets.dark_frames import load_dark_shading
 from exposurediffusion.datasets.eld import eld
 from exposurediffusion.datasets.listing import RAW_EXTENSIONS, Listing, Pair, find_images, find_raws, listing
 from exposurediffusion.datasets.pairs import TABLE, pairs
 from exposurediffusion.datasets.samples import FramePair, PairDataset, RawDataset
 from exposurediffusion.datasets.sid import Subset, is_sid_name, sid, sid_references
-from exposurediffusion.physics.camera import CameraProfile
-from exposurediffusion.physics.dark_shading import DarkShading
-from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import in_memory, read_pictures
 from exposurediffusion.pictures.splits import Split, choose
 from exposurediffusion.pictures.views import CleanViews
@@ -27,7 +24,6 @@ from exposurediffusion.simulation.scenes import MANIFEST, known_noise
 Kind = Literal["sid-sony", "sid-fuji", "eld", "pairs", "raws", "images", "prepared"]
 
 Want = Literal["clean", "pairs", "bursts"]
-NoiseSource = Literal["profile", "estimated", "known"]
 
 
 @dataclass
@@ -58,28 +54,40 @@ class _Problems:
         return "\n  ".join([f"{self.root}: {len(unique)} problem{'s' if len(unique) != 1 else ''}:", *unique])
 
 
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """How a data set is read.
+
+    Attributes:
+        dataset: its kind; auto, sid: by what lies there.
+        camera: folder of one of ELD's cameras; by default all.
+        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
+        noise: of the captures of pairs: by profile (else by the file, else estimated); estimated from each frame alone;
+            or known, of a simulated data set.
+        dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
+        cache: folder for decoded frames; by default beside the data.
+        on_problem: files that are missing, superfluous or unreadable: continue without them, or stop.
+    """
+
+    dataset: Literal["auto", "sid", Kind] = "auto"
+    camera: str | None = None
+    pairs: Path | None = None
+    noise: Literal["profile", "estimated", "known"] = "profile"
+    dark_shading: Path | None = None
+    cache: Path | None = None
+    on_problem: Literal["continue", "stop"] = "continue"
+
+
 def open_dataset(
     root: Path,
-    kind: Kind | Literal["auto"] = "auto",
+    options: DatasetOptions = DatasetOptions(),
     split: Split = "train",
     want: Want = "clean",
     *,
-    camera: str | None = None,
-    table: Path | None = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    on_problem: Literal["continue", "stop"] = "continue",
-    cfa: CFA = CFA("RGGB"),  # noqa: B008 - immutable
-    level: tuple[float, float] = (0.01, 0.4),
-    exclude: Sequence[str] = (),
-    dark_shading: DarkShading | None = None,
-    profile: CameraProfile | None = None,
-    noise: NoiseSource = "profile",
     subset: Subset | None = None,
-    workers: int | None = None,
     report: Callable[[str], None] = lambda _: None,
-    told: set[str] | None = None,
     tick: Callable[[int, int], None] | None = None,
+    told: set[str] | None = None,
 ) -> CleanViews | RawDataset | PairDataset:
     """Open a folder, or a file of prepared pictures, for training or validation.
 
@@ -87,70 +95,60 @@ def open_dataset(
 
     Args:
         root: the folder or file.
-        kind: what it is; auto: see `layouts.detect`.
+        options: how it is read.
         split: which scenes.
         want: clean scenes whose noise is still to be made; pairs of short and long exposures; or bursts, pairs of two
             short exposures (Noise2Noise; SID alone has them).
-        camera: folder of one of ELD's cameras; None: all.
-        table: of pairs (CSV).
-        cache: folder of decoded frames; None: see `FrameCache.beside`.
-        seed: of the patches.
-        on_problem: go on without files that are missing, superfluous or unreadable, or stop.
-        cfa, level: of pictures, see `CleanViews`.
-        exclude: patterns such as `night/*` of the paths of pictures, seen from the folder, to leave out.
-        dark_shading, profile: of pairs, see `PairDataset`.
-        noise: of pairs: by profile, else the file, else estimated; estimated from each frame alone; or known, of a
-            simulated data set.
         subset: of SID's Sony, see `sid.sid`.
-        workers, tick: for decoding, see `FrameCache.build`.
         report: is given what people should read.
+        tick: is called with the number of frames decoded and of all that are to be.
         told: problems that they have read already, of another split; it is added to.
 
     Raises:
-        ValueError: the folder does not have what is wanted, or there are problems and `on_problem` is stop.
+        ValueError: the folder does not have what is wanted, or there are problems and they stop it.
     """
-    kind = detect(root) if kind == "auto" else kind
-    problems = _Problems(root, on_problem == "stop", split, set() if told is None else told)
+    kind = kind_of(root, options.dataset)
+    problems = _Problems(root, options.on_problem == "stop", split, set() if told is None else told)
     if kind in ("images", "prepared"):
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
         if split == "test":
             raise ValueError(f"{root}: a split for tests is SID's alone; leave it out")
         if kind == "prepared":
-            return CleanViews(read_pictures(root, exclude, split), cfa, level)
-        sources = _pictures(root, split, exclude, problems)
+            return CleanViews(read_pictures(root, split=split))
+        sources = _pictures(root, split, problems)
         problems.tell(report, len(sources))
-        return CleanViews(in_memory(sources), cfa, level)
-    found = _list(root, kind, split, want, camera, table, subset)
+        return CleanViews(in_memory(sources))
+    shading = None if options.dark_shading is None else load_dark_shading(options.dark_shading)
+    found = _list(root, kind, options, split, want, subset)
     problems.add(found.problems)
-    store = FrameCache(cache) if cache else FrameCache.beside(root)
+    store = FrameCache(options.cache) if options.cache else FrameCache.beside(root)
     unreadable: list[Path] = []
 
     def frames(paths: Sequence[Path]) -> dict[Path, CachedFrame]:
         if missing := len(store.missing(paths)):
             report(f"{root}: decoding {missing} raw files, once, into {store.folder}")
-        problems.add(store.build(paths, workers, tick))
-        unreadable.extend(bad := store.missing(paths))
-        return {path: store.frame(path) for path in paths if path not in bad}
+        problems.add(store.build(paths, tick=tick))
+        unreadable.extend(store.missing(paths))
+        return {path: store.frame(path) for path in paths if path not in unreadable}
 
     if want == "clean":
         clean = _alike(list(frames(found.references).values()), problems)
         problems.tell(report, left=len(clean))
-        return RawDataset(tuple(clean), seed)
+        return RawDataset(tuple(clean))
     kept = _matched(found.pairs, frames, want == "bursts", problems)
     problems.tell(report, left=len(kept))
-    if noise == "known":
+    if options.noise == "known":
         kept = _with_known_noise(root, kept)
-    target = "short" if want == "bursts" else "long"
+    estimated, target = options.noise == "estimated", "short" if want == "bursts" else "long"
     return PairDataset(
-        tuple(kept), seed, dark_shading, profile, noise == "estimated", target, tuple(dict.fromkeys(unreadable))
+        tuple(kept), dark_shading=shading, estimated=estimated, target=target, unreadable=tuple(unreadable)
     )
 
 
-def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Problems) -> list[Panorama | Photograph]:
+def _pictures(root: Path, split: Split, problems: _Problems) -> list[Panorama | Photograph]:
     """The pictures of a folder that can be read."""
-    found = find_images(root, lambda text: problems.add([text]))
-    files = [p for p in found if not any(fnmatch(p.relative_to(root).as_posix(), pattern) for pattern in exclude)]
+    files = find_images(root, lambda text: problems.add([text]))
     if not files:
         raise ValueError(f"{root}: no pictures (.hdr, .tif, .png, .jpg) to train on")
     sources: list[Panorama | Photograph] = []
@@ -162,10 +160,10 @@ def _pictures(root: Path, split: Split, exclude: Sequence[str], problems: _Probl
     return sources
 
 
-def _list(
-    root: Path, kind: Kind, split: Split, want: Want, camera: str | None, table: Path | None, subset: Subset | None
-) -> Listing:
+def _list(root: Path, kind: Kind, options: DatasetOptions, split: Split, want: Want, subset: Subset | None) -> Listing:
     """The files of a split."""
+    if options.camera and kind != "eld":
+        raise ValueError(f"{root}: folders of cameras are ELD's alone; leave {options.camera} out")
     if kind in ("sid-sony", "sid-fuji"):
         side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
         if want == "clean":
@@ -183,7 +181,7 @@ def _list(
             )
         found = raws(root)
     else:
-        found = eld(root, camera) if kind == "eld" else pairs(root, table)
+        found = eld(root, options.camera) if kind == "eld" else pairs(root, options.pairs)
     if not found.references:
         raise ValueError("\n  ".join([f"{root}: no raw files that can be used", *found.problems]))
     chosen = choose(found.references, split, root)
@@ -245,6 +243,20 @@ def raws(root: Path) -> Listing:
     found = (path for path in root.rglob("*") if path.suffix.lower() in RAW_EXTENSIONS and path.is_file())
     shown = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     return listing(shown, (), (), extra=False)
+
+
+def kind_of(root: Path, dataset: Literal["auto", "sid", Kind]) -> Kind:
+    """The kind of a data set, as it is called or by what lies there.
+
+    Raises:
+        ValueError: none that is known, or SID is wanted and it is not.
+    """
+    if dataset not in ("auto", "sid"):
+        return dataset
+    kind = detect(root)
+    if dataset == "sid" and not kind.startswith("sid"):
+        raise ValueError(f"{root}: not SID, there are no folders Sony/short and Sony/long; it looks like {kind}")
+    return kind
 
 
 def detect(root: Path) -> Kind:

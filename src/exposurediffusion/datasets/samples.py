@@ -19,7 +19,7 @@ from torch import Tensor
 from exposurediffusion.analysis.estimation import estimate_noise, noise_of
 from exposurediffusion.datasets.cache import CachedFrame
 from exposurediffusion.datasets.crops import Cut, draw_cut, whole_tiles
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.dark_shading import DarkShading, Window
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.random import scene_of, seeded
@@ -114,8 +114,8 @@ class PairDataset:
         pairs: at least one, all Bayer or all X-Trans.
         seed: of the patches.
         dark_shading: is taken off the short exposures.
-        profile: whose noise the short exposures have; None: looked up by camera, else by the file, else estimated.
-        estimated: estimate the noise of each short exposure from its frame, as for a camera that nobody calibrated.
+        estimated: estimate the noise of each short exposure from its frame, as for a camera that nobody calibrated,
+            instead of looking it up by camera, else by the file.
         target: what `clean` is: the long exposure, or another short one of the same burst (Noise2Noise).
         unreadable: files that belong to the data set and could not be decoded.
 
@@ -126,7 +126,6 @@ class PairDataset:
     pairs: tuple[FramePair, ...]
     seed: int = 0
     dark_shading: DarkShading | None = None
-    profile: CameraProfile | None = None
     estimated: bool = False
     target: Literal["long", "short"] = "long"
     unreadable: tuple[Path, ...] = ()
@@ -185,7 +184,7 @@ class PairDataset:
         clean = self._capture(other, window) if other else pair.long.planes(window)
         if cut:
             capture, clean = cut.apply(capture, pair.short.cfa), cut.apply(clean, pair.short.cfa)
-        noise = pair.noise or (_estimated(pair.short) if self.estimated else _noise(pair.short, self.profile))
+        noise = pair.noise or _noise(pair.short, self.estimated)
         return Sample(clean, pair.scene, capture, pair.ratio, pair.short.metadata.iso, noise, pair.long.metadata)
 
     def _capture(self, pair: FramePair, window: Window) -> Tensor:
@@ -205,12 +204,6 @@ def _cut(frame: CachedFrame, size: int, seed: int, number: int, upright: bool = 
 
 
 @lru_cache(maxsize=4096)
-def _noise(frame: CachedFrame, profile: CameraProfile | None) -> NoiseParameters:
+def _noise(frame: CachedFrame, estimated: bool) -> NoiseParameters:
     """Noise of a whole capture; estimating it takes a while, so each process does it once."""
-    return noise_of(frame.frame(), profile)
-
-
-@lru_cache(maxsize=4096)
-def _estimated(frame: CachedFrame) -> NoiseParameters:
-    """Noise of a capture of a camera that nobody calibrated."""
-    return estimate_noise(frame.frame())
+    return (estimate_noise if estimated else noise_of)(frame.frame())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from exposurediffusion.datasets.dark_frames import load_dark_shading
-from exposurediffusion.datasets.open import Kind, NoiseSource, detect, open_dataset
+from exposurediffusion.datasets.open import DatasetOptions, Kind, kind_of, open_dataset
 from exposurediffusion.datasets.samples import PairDataset
 from exposurediffusion.datasets.sid import Subset
 from exposurediffusion.evaluation.summary import nominal
+from exposurediffusion.pictures.splits import Split
 from exposurediffusion.simulation.scenes import MANIFEST
 
 PUBLISHED_CROP = 512
@@ -19,50 +20,31 @@ PUBLISHED_CROP = 512
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which pairs are measured on, and what is told of their noise.
+class Selection(DatasetOptions):
+    """Which pairs are measured on, and how they are read.
 
     Attributes:
         root: the data set, real or of `expose simulate`.
-        dataset: its layout; auto, sid: by what lies there.
         split: of SID; auto: test and validation for a published subset, else test.
         subset: of SID's Sony: eld, the 15 scenes of published tables; long, more of them; auto: eld on the real SID,
             all on a simulated one.
-        camera: folder of one of ELD's cameras.
         ratios: leave out captures of others.
-        pairs: a CSV with the columns short,long[,ratio].
-        noise: what is told of it: by profile (else by the file, else estimated); estimated from each frame alone; or
-            known, of a simulated data set.
-        dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures.
-        cache: folder for decoded frames; by default beside the data.
     """
 
     root: Path
-    dataset: Literal["auto", "sid", "sid-sony", "sid-fuji", "eld", "pairs"] = "auto"
-    split: Literal["auto", "test", "validation", "train", "all"] = "auto"
-    subset: Literal["auto", "eld", "long", "all"] = "auto"
-    camera: str | None = None
+    _: KW_ONLY
+    split: Literal["auto", Split] = "auto"
+    subset: Literal["auto", "all", Subset] = "auto"
     ratios: tuple[float, ...] = ()
-    pairs: Path | None = None
-    noise: NoiseSource = "profile"
-    dark_shading: Path | None = None
-    cache: Path | None = None
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """The layout.
 
         Raises:
-            ValueError: none that is known, or SID is wanted and it is not.
+            ValueError: see `kind_of`.
         """
-        if self.dataset not in ("auto", "sid"):
-            return self.dataset
-        kind = detect(self.root)
-        if self.dataset == "sid" and not kind.startswith("sid"):
-            raise ValueError(
-                f"{self.root}: not SID, there are no folders Sony/short and Sony/long; it looks like {kind}"
-            )
-        return kind
+        return kind_of(self.root, self.dataset)
 
     @property
     def simulated(self) -> bool:
@@ -74,8 +56,8 @@ class Selection:
         """The published centre crop: 512 for SID, none for others."""
         return PUBLISHED_CROP if self.kind.startswith("sid") else None
 
-    def _part(self) -> tuple[Literal["test", "validation", "train", "all"], Subset | None]:
-        chosen: Subset | None = None if self.subset in ("auto", "all") else self.subset  # type: ignore[assignment]
+    def _part(self) -> tuple[Split, Subset | None]:
+        chosen: Subset | None = None if self.subset in ("auto", "all") else self.subset
         if self.subset == "auto" and self.kind == "sid-sony" and not self.simulated and self.split == "auto":
             chosen = "eld"
         if self.split != "auto":
@@ -95,29 +77,20 @@ class Selection:
             "dark_shading": "" if self.dark_shading is None else self.dark_shading.name,
         }
 
-    def open(self, report: Callable[[str], None] = lambda _: None) -> PairDataset:
+    def open(
+        self, report: Callable[[str], None] = lambda _: None, tick: Callable[[int, int], None] | None = None
+    ) -> PairDataset:
         """The pairs, decoded.
 
         Args:
             report: is given what people should read.
+            tick: see `open_dataset`.
 
         Raises:
             ValueError: there are none, or something that was asked for is not there.
         """
         split, subset = self._part()
-        opened = open_dataset(
-            self.root,
-            self.kind,
-            split,
-            "pairs",
-            camera=self.camera,
-            table=self.pairs,
-            cache=self.cache,
-            noise=self.noise,
-            subset=subset,
-            dark_shading=None if self.dark_shading is None else load_dark_shading(self.dark_shading),
-            report=report,
-        )
+        opened = open_dataset(self.root, self, split, "pairs", subset=subset, report=report, tick=tick)
         assert isinstance(opened, PairDataset)  # because pairs are wanted
         return self._within(opened)
 

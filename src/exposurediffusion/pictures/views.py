@@ -35,7 +35,7 @@ class CleanViews:
     """
 
     pictures: Pictures
-    cfa: CFA
+    cfa: CFA = CFA("RGGB")
     level: tuple[float, float] = (0.01, 0.4)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,12 +164,13 @@ class Laboratory:
         self.report(f"training {name}: {recipe.iterations:,} iterations")
         source = Source(
             self.selection.root,
-            self.selection.kind,
+            dataset=self.selection.kind,
             dark_shading=self._shading(preset),
             pairs=self.selection.pairs,
             cache=self.selection.cache,
+            on_problem=self.selection.on_problem,
         )
-        patches, unseen = source.open(recipe, self.report)
+        patches, unseen = source.open(recipe, self.report, partial(self.tick, "decoding"))
         try:
             return train(
                 recipe,
@@ -254,7 +256,10 @@ class Laboratory:
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
             results = Results(folder, settings, remedy="remove it, or choose another output folder")
-            self._opened[selection] = (self._within(selection.open(self.report)), results)
+            self._opened[selection] = (
+                self._within(selection.open(self.report, partial(self.tick, "decoding"))),
+                results,
+            )
         return self._opened[selection]
 
     def _within(self, opened: PairDataset) -> PairDataset:

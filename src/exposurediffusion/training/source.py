@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from exposurediffusion.datasets.dark_frames import load_dark_shading
-from exposurediffusion.datasets.open import Kind, detect, open_dataset
+from exposurediffusion.datasets.open import DatasetOptions, Want, kind_of, open_dataset
 from exposurediffusion.datasets.samples import PairDataset, RawDataset
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.views import CleanViews
@@ -18,67 +17,58 @@ Patches = CleanViews | RawDataset | PairDataset
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where training data comes from.
+class Source(DatasetOptions):
+    """Where training data comes from, and how it is read.
 
     Attributes:
         data: SID or ELD, pairs, raw files, pictures, or a file of pictures prepared once.
-        dataset: its kind; auto: by what lies there.
         validation: another folder to validate on; None: scenes of `data` are held out (SID: its own split).
-        dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
-        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
-        cache: folder for decoded frames; None: beside the data.
-        on_problem: files that are missing or unreadable: continue without them, or stop.
     """
 
     data: Path
-    dataset: Kind | Literal["auto"] = "auto"
+    _: KW_ONLY
     validation: Path | None = None
-    dark_shading: Path | None = None
-    pairs: Path | None = None
-    cache: Path | None = None
-    on_problem: Literal["continue", "stop"] = "continue"
 
-    def open(self, recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> tuple[Patches, Patches]:
+    def open(
+        self,
+        recipe: Recipe,
+        report: Callable[[str], None] = lambda _: None,
+        tick: Callable[[int, int], None] | None = None,
+    ) -> tuple[Patches, Patches]:
         """Scenes to train on, and others to validate on.
 
         Args:
             recipe: decides what of the data is wanted.
             report: is given what people should read.
+            tick: see `open_dataset`.
 
         Raises:
             ValueError: the folder does not have what is wanted.
         """
         want = self._want(recipe)
-        if self.dark_shading is not None and want == "clean":
-            raise ValueError("--dark-shading is taken off the captures of pairs, and this recipe makes its own")
-        options: dict[str, Any] = {
-            "want": want,
-            "table": self.pairs,
-            "cache": self.cache,
-            "seed": recipe.seed,
-            "cfa": CFA("RGGB" if recipe.planes == 4 else "XTRANS"),
-            "level": recipe.capture.level,
-            "on_problem": self.on_problem,
-            "dark_shading": None if self.dark_shading is None else load_dark_shading(self.dark_shading),
-            "report": report,
-            "told": set(),
-        }
-        patches = open_dataset(self.data, self.dataset, "train", **options)
+        if want == "clean" and (self.dark_shading is not None or self.noise != "profile"):
+            raise ValueError("--dark-shading and --noise are of the captures of pairs, and this recipe makes its own")
+        opened = partial(open_dataset, report=report, tick=tick, told=set())
+        patches = _by_recipe(opened(self.data, self, "train", want), recipe)
         if isinstance(patches, PairDataset):
             patches = self._within(patches, recipe.capture.ratio, report)
-        options["want"] = "clean" if want == "clean" else "pairs"  # bursts have no truth
+        want = "clean" if want == "clean" else "pairs"  # bursts have no truth
+        others = replace(self, dark_shading=None)  # read once
         if self.validation is None:
-            return patches, open_dataset(self.data, self.dataset, "validation", **options)
-        options["table"] = None  # it names pairs to train on
-        return patches, open_dataset(self.validation, "auto", "all", **options)
+            unseen = opened(self.data, others, "validation", want)
+        else:  # a table names pairs to train on
+            others = replace(others, dataset="auto", camera=None, pairs=None)
+            unseen = opened(self.validation, others, "all", want)
+        if isinstance(patches, PairDataset) and isinstance(unseen, PairDataset):
+            unseen = replace(unseen, dark_shading=patches.dark_shading)
+        return patches, _by_recipe(unseen, recipe)
 
-    def _want(self, recipe: Recipe) -> Literal["clean", "pairs", "bursts"]:
+    def _want(self, recipe: Recipe) -> Want:
         """What is trained on; Noise2Noise takes real captures where a data set has several of one scene."""
         if recipe.capture.supervision == "paired":
             return "pairs"
-        kind = detect(self.data) if self.dataset == "auto" else self.dataset
-        return "bursts" if recipe.capture.supervision == "noise2noise" and kind.startswith("sid") else "clean"
+        several = recipe.capture.supervision == "noise2noise" and kind_of(self.data, self.dataset).startswith("sid")
+        return "bursts" if several else "clean"
 
     def _within(self, patches: PairDataset, ratio: tuple[float, float], report: Callable[[str], None]) -> PairDataset:
         """The pairs whose ratios the recipe trains on: Table 6 is of x100 alone."""
@@ -94,3 +84,10 @@ class Source:
         if len(kept) < count:
             report(f"{self.data}: {len(kept)} of {count} pairs have a ratio from {low:g} to {high:g}; they are used")
         return replace(patches, pairs=kept)
+
+
+def _by_recipe(opened: Patches, recipe: Recipe) -> Patches:
+    """The data as a recipe has it."""
+    if isinstance(opened, CleanViews):
+        return replace(opened, cfa=CFA("RGGB" if recipe.planes == 4 else "XTRANS"), level=recipe.capture.level)
+    return replace(opened, seed=recipe.seed)
