@@ -175,7 +175,9 @@ class Laboratory:
                 patches,
                 self.weights / name,
                 validation=unseen,
-                execution=replace(Execution(validate_every=0), device=self.device.type),
+                execution=Execution(
+                    self.device.type, validate_every=0, validation_patch=min(recipe.patch, Execution.validation_patch)
+                ),
                 provenance={"preset": preset, "data": self.selection.root.resolve().name},
                 tick=lambda run, loss: self.tick(name, run.iteration, recipe.iterations),
             )
