@@ -185,7 +185,7 @@ def test_figure5_of_a_scene(simsid: Path, runs: Path, run: Call, tmp_path: Path)
     assert paper == ["32.57", "35.44"]
     code, _, error = run("fig5", "--scene", "10009", *options(simsid, runs, tmp_path))
     assert code == 1
-    assert "no scene '10009'; there are 10001, 10002" in error
+    assert "--scene: no scene '10009'; there are 10001, 10002" in error
 
 
 def test_figure5_without_weights_tells_all_that_is_missing(simsid: Path, run: Call, tmp_path: Path) -> None:

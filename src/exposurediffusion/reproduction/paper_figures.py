@@ -108,7 +108,9 @@ def _brightest(samples: Sequence[tuple[str, Sample]], scene: str | None) -> Samp
     """The scene with most highlights, at its highest ratio; or the one that is named."""
     chosen = [sample for name, sample in samples if scene in (None, name)]
     if not chosen:
-        raise ValueError(f"no scene {scene!r}; there are {', '.join(dict.fromkeys(name for name, _ in samples))}")
+        raise ValueError(
+            f"--scene: no scene {scene!r}; there are {', '.join(dict.fromkeys(name for name, _ in samples))}"
+        )
     return max(chosen, key=lambda s: (float((s.clean > HIGHLIGHT).float().mean()), s.ratio or 1))
 
 

@@ -255,7 +255,7 @@ class Laboratory:
             parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
-            results = Results(folder, settings, remedy="remove it, or choose another output folder")
+            results = Results(folder, settings, remedy="remove it, or choose another folder by -o")
             self._opened[selection] = (self._within(selection.open(self.report)), results)
         return self._opened[selection]
 
