@@ -35,7 +35,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{n}-{b}-feedforward{c}" for n in NOISES for b in BACKBONES for c in ("", "+compute")]
     names += [f"{n}-{b}-exposure" for n in NOISES for b in BACKBONES]
     names += ["noise2noise-unet-feedforward", "noise2noise-unet-feedforward+compute"]
-    names += ["eld-nafnet1-feedforward-photons+compute", "p+g-nafnet1-exposure-no-residual", "eld-nafnet1-exposure-t1"]
+    names += ["eld-nafnet1-feedforward-photons+compute", "p+g-nafnet1-exposure-no-residual"]
+    names += ["eld-nafnet1-exposure-t1", "eld-nafnet1-exposure-no-residual"]
     for seed, name in enumerate(names):
         sampling = DRAWN if "exposure" in name else replace(STEADY, steps=0)
         weights_like(folder / name / "weights.safetensors", sampling, seed)
@@ -180,9 +181,11 @@ def test_figure5_of_a_scene(simsid: Path, runs: Path, run: Call, tmp_path: Path)
     assert is_picture(tmp_path / "fig5.png")
     assert "on scene 10002" in (tmp_path / "fig5.md").read_text()
     assert float(table(tmp_path / "fig5.md", "with the layer")[1]) > 0
+    paper = [table(tmp_path / "fig5.md", f"{name} the layer")[-1] for name in ("without", "with")]
+    assert paper == ["32.57", "35.44"]
     code, _, error = run("fig5", "--scene", "10009", *options(simsid, runs, tmp_path))
     assert code == 1
-    assert "no scene '10009'; there are 10001, 10002" in error
+    assert "--scene: no scene '10009'; there are 10001, 10002" in error
 
 
 def test_figure5_without_weights_tells_all_that_is_missing(simsid: Path, run: Call, tmp_path: Path) -> None:
@@ -217,6 +220,7 @@ def test_ablations(simsid: Path, runs: Path, run: Call, tmp_path: Path) -> None:
     assert " / " in table(path, "eld-nafnet1-exposure")[2]
     assert " / " in table(path, "markov, mean increments, schedule paper")[2]
     assert table(path, "eld-nafnet1-exposure-kl")[2] == "-"
+    assert " / " in table(path, "eld-nafnet1-exposure-no-residual")[2]
     assert " / " in table(path, "trained with T = 1, run with T = 4")[2]
     assert table(path, "trained with T = 3, run with T = 0")[2] == "-"
 

@@ -56,14 +56,16 @@ def test_sid_splits_by_the_first_digit(tmp_path: Path) -> None:
         assert not found.problems
         assert sid_references(tmp_path, split=split).references == found.references
     (tmp_path / "Sony/long/20005_00_10s.NEF").unlink()
-    with pytest.raises(ValueError, match=r"long: no scenes of split validation .*begins with 2.*; give"):
+    with pytest.raises(
+        ValueError, match=r"long: no scenes of split validation .*begins with 2.*another --split, .*--validation"
+    ):
         sid(tmp_path, split="validation")
 
 
 def test_sid_fuji_is_its_other_half(tmp_path: Path) -> None:
     touch(tmp_path, *SCENES, "Fuji/long/00007_00_30s.RAF", "Fuji/short/00007_00_0.1s.RAF")
     assert named(sid(tmp_path, "Fuji").pairs) == [("00007_00_0.1s.RAF", "00007_00_30s.RAF", 300.0)]
-    with pytest.raises(ValueError, match="no subset 'eld' of SID's Fuji"):
+    with pytest.raises(ValueError, match="no subset 'eld' of SID's Fuji is known: --subset all"):
         sid(tmp_path, "Fuji", subset="eld")
 
 
@@ -113,7 +115,7 @@ def test_sid_subset_takes_the_time_nearest_its_ratio(tmp_path: Path) -> None:
     assert len(found.problems) == 1 + len({scene for scene, _ in sid_subset("Sony", "long")} - {"10074", "20188"})
     eld_only = sid(tmp_path, subset="eld", split="validation")
     assert [pair.ratio for pair in eld_only.pairs] == [250.0, 300.0]
-    with pytest.raises(ValueError, match="no scene of subset eld is there"):
+    with pytest.raises(ValueError, match=r"no scene of subset eld is there; .*--subset all"):
         sid(tmp_path, subset="eld", split="test")
 
 

@@ -398,7 +398,9 @@ def test_dark_shading_wants_an_iso(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("short,long,ratio\n1.dng,2.dng,9\n")
     shading = DarkShading(torch.zeros(4, 24, 30), torch.zeros(4, 24, 30), ((100.0, 0.0),), 15871.0)
     assert open_pairs(tmp_path, split="all")[0].iso is None
-    with pytest.raises(ValueError, match=r"1\.dng: its ISO is unknown, so its dark shading is too"):
+    with pytest.raises(
+        ValueError, match=r"1\.dng: its ISO is unknown, so its dark shading is too; leave out --dark-shading"
+    ):
         open_pairs(tmp_path, split="all", shading=shading)[0]
 
 

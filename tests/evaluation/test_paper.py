@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from exposurediffusion.evaluation.paper import TABLE2, TABLE3, TABLE5B, TABLE7B, TABLES, PaperFigure
+from exposurediffusion.evaluation.paper import FIGURE5, TABLE2, TABLE3, TABLE5B, TABLE7B, TABLES, PaperFigure
 from exposurediffusion.training.presets import PRESETS
 
 PRINTED = {
@@ -145,6 +145,10 @@ def test_costs_are_as_printed() -> None:
     }
     told = {name: (c.parameters / 1e6, c.multiply_adds / 1e9, c.seconds) for name, c in {**TABLE5B, **TABLE7B}.items()}
     assert told == printed
+
+
+def test_figure_5_is_as_printed() -> None:
+    assert {"w/o ARL": FIGURE5["without"], "w/ ARL": FIGURE5["with"]} == {"w/o ARL": 32.57, "w/ ARL": 35.44}
 
 
 def test_figures_over_the_ratios() -> None:

@@ -23,6 +23,7 @@ from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.reproduction.runs import Laboratory
 from exposurediffusion.training import trainer
 from exposurediffusion.training.checkpoints import NonFiniteLoss
+from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import Preset, find_preset
 from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.weights.file import TrainedDenoiser, load
@@ -255,7 +256,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def train(*arguments: Any, execution: Any, **options: Any) -> Path:
         asked.append(execution.device)
-        return original_train(*arguments, execution=replace(PLAIN, device=execution.device), **options)
+        chosen = replace(PLAIN, device=execution.device, validation_patch=execution.validation_patch)
+        return original_train(*arguments, execution=chosen, **options)
 
     original_train = trainer.train
     monkeypatch.setattr(budgets.Budget, "recipe", recipe)
@@ -278,6 +280,22 @@ def test_what_is_missing_is_trained_once(laboratory: Make, quick: list[str], tmp
     assert model.card.training["iterations"] == 2
     twin = load(tmp_path / "runs" / "paired-unet-feedforward+compute" / "weights.safetensors")
     assert twin.card.training["iterations"] == 6
+
+
+def test_frames_that_hold_a_patch_are_trained_on(
+    laboratory: Make, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the tree have 32x32 packed pixels: too few for the patches of 128 that training validates on else."""
+    sizes: list[int] = []
+    original = trainer.train
+
+    def train(recipe: Recipe, *arguments: Any, execution: Execution, **options: Any) -> Path:
+        sizes.append(execution.validation_patch)
+        return original(recipe, *arguments, execution=execution, **options)
+
+    monkeypatch.setattr(trainer, "train", train)
+    assert laboratory(training=True).run(RUN)[100, "final"].images == 2
+    assert sizes == [16]  # as the patches of `quick`
 
 
 def test_each_seed_is_trained(laboratory: Make, quick: list[str], tmp_path: Path) -> None:

@@ -192,7 +192,9 @@ class PairDataset:
         if self.dark_shading is None:
             return capture
         if iso is None:
-            raise ValueError(f"{pair.short.source}: its ISO is unknown, so its dark shading is too; leave it out")
+            raise ValueError(
+                f"{pair.short.source}: its ISO is unknown, so its dark shading is too; leave out --dark-shading"
+            )
         return self.dark_shading.correct(capture, iso, pair.ratio, window)
 
 
@@ -200,7 +202,7 @@ def _cut(frame: CachedFrame, size: int, seed: int, number: int, upright: bool = 
     try:
         return draw_cut(frame.shape, size, frame.cfa, seeded(seed, number), upright)
     except ValueError as error:
-        raise ValueError(f"{frame.source}: {error}; leave it out, or choose smaller patches") from error
+        raise ValueError(f"{frame.source}: {error}; leave it out, or train on smaller patches (--patch)") from error
 
 
 @lru_cache(maxsize=4096)

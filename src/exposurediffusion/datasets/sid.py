@@ -93,7 +93,7 @@ def sid_subset(camera: str, subset: str) -> list[tuple[str, int]]:
     """
     known = json.loads((resources.files("exposurediffusion.datasets") / "sid.json").read_text())
     if subset not in known.get(camera, {}):
-        raise ValueError(f"no subset {subset!r} of SID's {camera} is known: leave it out, or use Sony with eld or long")
+        raise ValueError(f"no subset {subset!r} of SID's {camera} is known: --subset all, or Sony with eld or long")
     groups = known[camera][subset]
     return [(str(scene), ratio) for group in groups for ratio in group["ratios"] for scene in group["scenes"]]
 
@@ -132,8 +132,8 @@ def _longest(folder: Path, split: str | None, problems: list[str]) -> dict[str, 
     if not longs:
         wanted = f" of split {split} (whose number begins with {_DIGIT[split]})" if split else ""
         raise ValueError(
-            f"{folder / 'long'}: no scenes{wanted}; give the whole data set, another split, or another folder for "
-            "validation"
+            f"{folder / 'long'}: no scenes{wanted}; give the whole data set, another --split, or, to train, another "
+            "folder by --validation"
         )
     return longs
 
@@ -164,5 +164,5 @@ def _subset(
             problems.append(f"{folder}: the short exposure of scene {scene} at x{ratio} of subset {subset} is missing")
         chosen += nearest
     if not chosen:
-        raise ValueError(f"{folder}: no scene of subset {subset} is there; give the whole data set, or no subset")
+        raise ValueError(f"{folder}: no scene of subset {subset} is there; give the whole data set, or --subset all")
     return chosen

@@ -31,6 +31,7 @@ class Figure:
         images: how many.
         psnr_srgb, ssim_srgb: of the rendering, where there is one.
         seeds: how many.
+        digits: of SSIM, for people.
     """
 
     psnr: float
@@ -40,10 +41,11 @@ class Figure:
     psnr_srgb: float | None = None
     ssim_srgb: float | None = None
     seeds: int = 1
+    digits: int = 3
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ±{self.spread:.2f}"
-        return f"{self.psnr:.2f}{spread} / {self.ssim:.3f}"
+        return f"{self.psnr:.2f}{spread} / {self.ssim:.{self.digits}f}"
 
 
 Cell = Figure | str | float | int | None

@@ -11,6 +11,7 @@ from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.evaluation.cost import cost
 from exposurediffusion.evaluation.measure import cropped
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
+from exposurediffusion.evaluation.paper import FIGURE5
 from exposurediffusion.evaluation.summary import Cell, Figure, Table
 from exposurediffusion.reproduction.capacity import Point, plot_capacity
 from exposurediffusion.reproduction.paper_tables import BACKBONES, RATIOS
@@ -85,7 +86,8 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
         bright = clean.amax(dim=0) > HIGHLIGHT
         captions[name] = f"{name} the layer, {psnr(last, clean):.2f} dB"
         inside = float(maps[name][bright].mean()) if bool(bright.any()) else None
-        rows.append([f"{name} the layer", psnr(first, clean), psnr(last, clean), float(maps[name].mean()), inside])
+        change = float(maps[name].mean())
+        rows.append([f"{name} the layer", psnr(first, clean), psnr(last, clean), change, inside, FIGURE5[name]])
     told = ("low-light capture", f"reference ({sample.name}, x{sample.ratio:g})", "adaptive mask M")
     assert sample.capture is not None  # pairs have one
     plot_residual_layer(
@@ -97,6 +99,7 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
         "PSNR, last step",
         "mean error change",
         f"of it where the reference > {HIGHLIGHT}",
+        "paper: PSNR (its scene)",
     ]
     return [Table(f"Figure 5: the adaptive residual layer on scene {sample.name}", header, rows, _notes(lab))]
 
@@ -105,7 +108,9 @@ def _brightest(samples: Sequence[tuple[str, Sample]], scene: str | None) -> Samp
     """The scene with most highlights, at its highest ratio; or the one that is named."""
     chosen = [sample for name, sample in samples if scene in (None, name)]
     if not chosen:
-        raise ValueError(f"no scene {scene!r}; there are {', '.join(dict.fromkeys(name for name, _ in samples))}")
+        raise ValueError(
+            f"--scene: no scene {scene!r}; there are {', '.join(dict.fromkeys(name for name, _ in samples))}"
+        )
     return max(chosen, key=lambda s: (float((s.clean > HIGHLIGHT).float().mean()), s.ratio or 1))
 
 
@@ -140,7 +145,10 @@ def figure8(lab: Laboratory, path: Path) -> list[Table]:
 
 def ablations(lab: Laboratory, path: Path) -> list[Table]:
     """What its readers ask for: choices in training, choices in inference, T in training against T in inference."""
-    base, named = "eld-nafnet1-exposure", ("", "-t1", "-t3", "-markov", "-mean", "-kl", "-unclamped", "-corrected")
+    base, named = (
+        "eld-nafnet1-exposure",
+        (*("", "-t1", "-t3", "-no-residual", "-markov", "-mean", "-kl", "-unclamped", "-corrected"),),
+    )
     trained = {f"{base}{what}": lab.run(f"{base}{what}") for what in named}
     inference: dict[str, Figures] = {}
     for transition in ("restart", "markov"):

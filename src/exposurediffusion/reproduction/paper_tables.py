@@ -246,7 +246,7 @@ def rates(lab: Laboratory) -> list[Table]:
 
 def _paper(table: PaperTable, row: tuple[str, ...], column: str) -> Cell:
     found = table.get(row, column)
-    return None if found is None else Figure(found.psnr, found.ssim)
+    return None if found is None else Figure(found.psnr, found.ssim, digits=table.digits)
 
 
 def _costs(lab: Laboratory, title: str, presets: Mapping[str, str], paper: Mapping[str, Cost]) -> Table:
@@ -267,7 +267,7 @@ def _costs(lab: Laboratory, title: str, presets: Mapping[str, str], paper: Mappi
                     f"{counted / 1e9:.2f} G",
                     None if mine.seconds is None else f"{mine.seconds:.2f} s",
                     published and f"{published.parameters:,}",
-                    published and f"{published.multiply_adds / 1e9:.2f} G",
+                    published and f"{published.multiply_adds / 1e9:g} G",
                     published and published.seconds and f"{published.seconds:.4f} s",
                 ]
             )

@@ -177,7 +177,11 @@ class Laboratory:
                 patches,
                 self.weights / name,
                 validation=unseen,
-                execution=replace(Execution(validate_every=0), device=self.device.type),
+                execution=Execution(
+                    self.device.type,  # type: ignore[arg-type]  # of the devices that --device takes
+                    validate_every=0,
+                    validation_patch=min(recipe.patch, Execution.validation_patch),
+                ),
                 provenance={"preset": preset, "data": self.selection.root.resolve().name},
                 tick=lambda run, loss: self.tick(name, run.iteration, recipe.iterations),
             )
@@ -255,7 +259,7 @@ class Laboratory:
             parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
             settings = {"data": told, **self.protocol.to_dict()}
-            results = Results(folder, settings, remedy="remove it, or choose another output folder")
+            results = Results(folder, settings, remedy="remove it, or choose another folder by -o")
             self._opened[selection] = (
                 self._within(selection.open(self.report, partial(self.tick, "decoding"))),
                 results,
