@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from math import isfinite, log2, pi
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -291,17 +291,3 @@ def load_profile(name_or_file: str) -> CameraProfile:
             raise ValueError(f"{path}: {error}") from error
     known = ", ".join(calibrated_cameras())
     raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")
-
-
-def noise_to_json(noise: NoiseParameters) -> dict[str, Any]:
-    """The noise of one capture as plain numbers, DN."""
-    values = {name: value for name, value in vars(noise).items() if name != "source"}
-    plain = {name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
-    return {name: value for name, value in plain.items() if value is not None}
-
-
-def noise_from_json(values: dict[str, Any]) -> NoiseParameters:
-    """The noise that `noise_to_json` described."""
-    single = {"quantisation", "saturation"}
-    fields: dict[str, Any] = {k: v if k in single else torch.tensor([v]) for k, v in values.items()}
-    return NoiseParameters(**fields, source="known: simulated")

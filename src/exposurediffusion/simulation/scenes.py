@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, noise_from_json, noise_to_json
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, packed_shape
 from exposurediffusion.physics.random import log_uniform, seed_of
 from exposurediffusion.physics.sensor import RawFrame
@@ -243,3 +243,17 @@ def known_noise(root: Path) -> dict[str, NoiseParameters]:
         return {path: noise_from_json(shot["noise"]) for path, shot in shots if shot["noise"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{root / MANIFEST}: damaged, or of another program ({error})") from error
+
+
+def noise_to_json(noise: NoiseParameters) -> dict[str, Any]:
+    """The noise of one capture as plain numbers, DN."""
+    values = {name: value for name, value in vars(noise).items() if name != "source"}
+    plain = {name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def noise_from_json(values: dict[str, Any]) -> NoiseParameters:
+    """The noise that `noise_to_json` described."""
+    single = {"quantisation", "saturation"}
+    fields: dict[str, Any] = {k: v if k in single else torch.tensor([v]) for k, v in values.items()}
+    return NoiseParameters(**fields, source="known: simulated")
