@@ -263,7 +263,7 @@ def test_costs_of_stand_ins_stand_below_the_papers(
     monkeypatch.setattr(Canned, "model", lambda *_: tiny())
     costs = comparisons.table5(laboratory(simsid, tmp_path, ("final",)))[-1]
     names = [row[0] for row in shown(costs)]
-    assert names[:2] == ["UNet", "UNet, as measured here"]
+    assert names[:2] == ["UNet", "stand-in: UNet, width 4, 1.9 k"]
     here = shown(costs)[1]
     assert int(here[1].replace(",", "")) == sum(p.numel() for p in tiny().parameters())
     assert here[5:] == ["-", "-", "-"]

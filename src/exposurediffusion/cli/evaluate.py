@@ -122,7 +122,7 @@ def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str
     """Write and show the means: a table for each correction, and what they have to be read with."""
     figures = [
         {"contender": name, "ratio": ratio, "correction": correction}
-        | {field: for_json(value) for field, value in asdict(figure).items() if field != "digits"}
+        | {field: for_json(value) for field, value in asdict(figure).items() if field not in ("digits", "of")}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
     counts = {figure.images for figure in summarise(results.records).values()}

@@ -18,6 +18,7 @@ from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.device import find_device
 from exposurediffusion.reproduction import paper_tables as comparisons
 from exposurediffusion.reproduction.budget import Budget
+from exposurediffusion.reproduction.provenance import to_csv, what_was_run
 from exposurediffusion.reproduction.runs import Laboratory, Tick
 
 Artefact = Literal[
@@ -94,7 +95,8 @@ def reproduce(
                 tick=tick,
             )
             try:
-                tables = [*_make(artefact, lab, output, eld, scene), *comparisons.rates(lab)]
+                tables = _make(artefact, lab, output, eld, scene)
+                tables += [*comparisons.rates(lab), *what_was_run(lab.used)]
             except ValueError as error:
                 absent = (
                     f" (no weights of {', '.join(lab.missing)} in {weights}; --train trains them)"
@@ -169,7 +171,7 @@ def _keep(artefact: str, tables: list[Table], lab: Laboratory, output: Path, sum
         missing = f"\nNot trained, so missing: {', '.join(lab.missing)}. `--train` trains them.\n"
         note(f"{artefact}: no weights of {', '.join(lab.missing)} in {lab.weights}; --train trains them")
     write_text(output / f"{artefact}.md", "\n".join(table.markdown() for table in tables) + missing)
-    write_text(output / f"{artefact}.csv", "\n".join(table.csv() for table in tables))
+    write_text(output / f"{artefact}.csv", to_csv(tables))
     if not summary.as_json:
         for table in tables:
             show(table)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf, isinf, sqrt
+from typing import Any
 
 from exposurediffusion.evaluation.measure import Correction, Record
 
@@ -32,6 +33,7 @@ class Figure:
         psnr_srgb, ssim_srgb: of the rendering, where there is one.
         seeds: how many.
         digits: of SSIM, for people.
+        of: what it is of, as plain values by name; empty where nobody asked.
     """
 
     psnr: float
@@ -42,6 +44,7 @@ class Figure:
     ssim_srgb: float | None = None
     seeds: int = 1
     digits: int = 3
+    of: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ±{self.spread:.2f}"

@@ -22,6 +22,7 @@ from exposurediffusion.reproduction.plots import (
     plot_residual_layer,
     plot_steps_curves,
 )
+from exposurediffusion.reproduction.provenance import facts, named, stand_in
 from exposurediffusion.reproduction.runs import Figures, Laboratory
 
 EXPOSURES = (0, 1, 2, 3, 4, 6, 9)
@@ -33,24 +34,28 @@ CORRECTION = "final"
 def figure4(lab: Laboratory, path: Path) -> list[Table]:
     """Small networks with the method against large ones without: parameters, multiply-adds, time."""
     points: list[Point] = []
+    names: list[str] = []
     for label, backbone in BACKBONES.items():
         for method in (False, True):
             preset = f"p+g-{backbone}-{'exposure' if method else 'feedforward'}"
             if (model := lab.model(preset, not method)) is None:
                 continue
-            found = _of_ratio(lab.run(preset, not method))
-            points.append(Point(label, method, cost(model, 512, repeats=3), 3 if method else 1, found))
+            found = lab.run(preset, not method)
+            names.append(named(label, found))
+            shown = label if names[-1] == label else f"{label}, stand-in"
+            spent = cost(model, 512, repeats=3)
+            points.append(Point(shown, method, spent, 3 if method else 1, _of_ratio(found)))
     plot_capacity(points, path)
     rows: list[list[Cell]] = [
         [
-            point.label,
+            name,
             "with the method" if point.method else "feed-forward, equal compute",
             f"{point.cost.parameters:,}",
             f"{point.evaluations * point.cost.multiply_adds / 1e9:.2f} G",
             point.seconds,
             *(point.figures.get(ratio) for ratio in RATIOS),
         ]
-        for point in points
+        for name, point in zip(names, points, strict=True)
     ]
     header = [
         "network",
@@ -76,7 +81,9 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
     rows: list[list[Cell]] = []
     maps, mask, captions = {}, torch.zeros(1, *clean.shape[1:]), {}
     for name, weights in paths.items():
-        answer = lab.contender(weights, None, {})(sample)
+        contender = lab.contender(weights, None, {})
+        lab.used.append(facts(contender, presets[name]))
+        answer = contender(sample)
         first, last = (
             illuminance_correction(image[None], clean[None])[0]
             for image in (answer.first, answer.estimate)
@@ -101,7 +108,8 @@ def figure5(lab: Laboratory, path: Path, scene: str | None = None) -> list[Table
         f"of it where the reference > {HIGHLIGHT}",
         "paper: PSNR (its scene)",
     ]
-    return [Table(f"Figure 5: the adaptive residual layer on scene {sample.name}", header, rows, _notes(lab))]
+    title = f"Figure 5: the adaptive residual layer on scene {sample.name}{stand_in(lab.used[-1])}"
+    return [Table(title, header, rows, _notes(lab))]
 
 
 def _brightest(samples: Sequence[tuple[str, Sample]], scene: str | None) -> Sample:
@@ -126,18 +134,18 @@ def figure6(lab: Laboratory, path: Path) -> list[Table]:
         "with the method": _curve(lambda t: lab.run("eld-nafnet1-exposure", steps=t), EXPOSURES),
     }
     plot_steps_curves({r: {k: _at(c, r) for k, c in curves.items() if c} for r in RATIOS}, path, trained=2)
-    return [_table(lab, "Figure 6: quality against steps T", "T", curves, EXPOSURES)]
+    title = _named("Figure 6: quality against steps T, NAFNet-1", curves["with the method"])
+    return [_table(lab, title, "T", curves, EXPOSURES)]
 
 
 def figure8(lab: Laboratory, path: Path) -> list[Table]:
     """Convergence over network evaluations at x100: the method against DDIM."""
     ours = _curve(lambda n: lab.run("p+g-unet-exposure", steps=n - 1), tuple(t + 1 for t in EXPOSURES))
-    curves = {"the method (UNet)": ours}
+    curves = {_named("the method, UNet", ours): ours}
     for size in ("small", "large"):
-        curves[f"conditional diffusion, {size}"] = _curve(
-            lambda n, size=size: lab.run(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS
-        )
-    found = {label: _at(curve, 100) for label, curve in curves.items() if curve}
+        curve = _curve(lambda n, size=size: lab.run(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS)
+        curves[_named(f"conditional diffusion, {size}", curve)] = curve
+    found = {label.replace(" (", "\n("): _at(curve, 100) for label, curve in curves.items() if curve}
     plot_convergence(found, path, "x100, P+G noise in training")
     steps = tuple(sorted({n for curve in curves.values() for n in curve}))
     return [_table(lab, "Figure 8: convergence", "network evaluations", curves, steps)]
@@ -181,6 +189,10 @@ def _curve(run: Callable[[int], Figures], steps: Sequence[int]) -> dict[int, Fig
     return {step: figures for step, figures in found.items() if figures}
 
 
+def _named(label: str, curve: Mapping[int, Figures]) -> str:
+    return named(label, next(iter(curve.values()), {}))
+
+
 def _at(curve: Mapping[int, Figures], ratio: int) -> dict[int, Figure | None]:
     return {step: figures.get((ratio, CORRECTION)) for step, figures in curve.items()}
 
@@ -191,6 +203,7 @@ def _of_ratio(figures: Figures) -> dict[int, Figure | None]:
 
 def _rows(lab: Laboratory, title: str, found: Mapping[str, Figures]) -> Table:
     rows = [[name, *_of_ratio(figures).values()] for name, figures in found.items()]
+    title = named(title, next(filter(None, found.values()), {}))
     return Table(title, ["", *map("x{}".format, RATIOS)], rows, _notes(lab))
 
 

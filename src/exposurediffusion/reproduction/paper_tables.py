@@ -23,6 +23,7 @@ from exposurediffusion.evaluation.paper import (
 )
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Cell, Figure, Table
+from exposurediffusion.reproduction.provenance import described, named
 from exposurediffusion.reproduction.runs import Figures, Laboratory
 
 RATIOS = (100, 250, 300)
@@ -30,6 +31,7 @@ ORDER: tuple[Correction, ...] = ("final", "oracle", "none")
 NOISES = {"P+G": "p+g", "Paired data": "paired", "ELD": "eld", "PMN": "pmn"}
 BACKBONES = {"UNet": "unet", "NAFNet-1": "nafnet1", "NAFNet-2": "nafnet2"}
 EQUAL = {False: "equal iterations", True: "equal compute"}
+PRINTED = {"run": "the paper's", "correction": "oracle"}
 COMPARED = (
     "feed-forward, equal iterations", "feed-forward, equal compute", "with the method",
     "gain (equal iterations)", "gain (equal compute)", "paper: baseline", "paper: with the method",
@@ -74,7 +76,9 @@ def table3(lab: Laboratory, root: Path) -> list[Table]:
         }
         cells |= {((camera,), column): figures for column, figures in found.items()}
     columns = TABLE3.columns
-    header = ["camera", "ratio", *columns, *(f"paper: {column}" for column in columns)]
+    measured = {column: found for (_, column), found in cells.items() if found}
+    header = ["camera", "ratio", *(named(column, measured.get(column, {})) for column in columns)]
+    header += [f"paper: {column}" for column in columns]
 
     def rows(correction: Correction) -> list[list[Cell]]:
         return [
@@ -157,18 +161,23 @@ def _comparison(
         many, more = feedforward(lab, stem, True, ending)
         runs[stem] = few, many, lab.run(f"{stem}-exposure{ending}")
         told += [f"{stem}, {EQUAL[m]}" for m, used in ((False, photons), (True, more)) if used]
+    met = {stem: ours or few or many for stem, (few, many, ours) in runs.items()}  # whose network names a row
 
     def cells(correction: Correction) -> list[list[Cell]]:
         filled: list[list[Cell]] = []
         for labels, (stem, ratio) in rows.items():
             few, many, ours = (figures.get((ratio, correction)) for figures in runs[stem])
             measured = few, many, ours, _gain(ours, few), _gain(ours, many)
-            filled.append([*filter(None, labels), *measured, *_published(paper, labels, baseline, method)])
+            names = [named(label, met[stem]) if label in BACKBONES else label for label in labels if label]
+            filled.append([*names, *measured, *_published(paper, labels, baseline, method)])
         return filled
 
     heads = [head for head, label in zip(paper.heads, next(iter(rows)), strict=True) if label]
     notes = [f"Baselines that were better with photon planes, and are shown so: {'; '.join(told)}."] if told else []
-    return _by_correction(lab, f"{paper.name}: {paper.caption}", [*heads, *COMPARED], cells, notes)
+    title = f"{paper.name}: {paper.caption}"
+    if not any(label in BACKBONES for labels in rows for label in labels):  # one network for all
+        title = named(title, next(filter(None, met.values()), {}))
+    return _by_correction(lab, title, [*heads, *COMPARED], cells, notes)
 
 
 def _gain(ours: Figure | None, baseline: Figure | None) -> str | None:
@@ -201,7 +210,7 @@ def _listing(
 
     def cells(correction: Correction) -> list[list[Cell]]:
         return [
-            [name, *(found.get((r, correction)) for r in RATIOS), *(published(row, r) for r in RATIOS)]
+            [named(name, found), *(found.get((r, correction)) for r in RATIOS), *(published(row, r) for r in RATIOS)]
             for name, row, found in rows
         ]
 
@@ -246,22 +255,22 @@ def rates(lab: Laboratory) -> list[Table]:
 
 def _paper(table: PaperTable, row: tuple[str, ...], column: str) -> Cell:
     found = table.get(row, column)
-    return None if found is None else Figure(found.psnr, found.ssim, digits=table.digits)
+    return None if found is None else Figure(found.psnr, found.ssim, digits=table.digits, of=PRINTED)
 
 
 def _costs(lab: Laboratory, title: str, presets: Mapping[str, str], paper: Mapping[str, Cost]) -> Table:
     """Parameters, multiply-adds and time of one evaluation, of the paper's networks and of those measured here."""
     rows: list[list[Cell]] = []
     for name, preset in presets.items():
-        recipes = [lab.full_size(preset)]
-        if (here := lab.model(preset, "diffusion" in preset)) is not None and here.config != recipes[0].config:
-            recipes.append(here)
-        for place, model in enumerate(recipes):
-            mine, published = cost(model, 512, repeats=3), paper[name] if place == 0 else None
+        networks = {name: lab.full_size(preset)}
+        if (here := lab.model(preset, "diffusion" in preset)) is not None and here.config != networks[name].config:
+            networks[f"stand-in: {described(here)}"] = here
+        for label, model in networks.items():
+            mine, published = cost(model, 512, repeats=3), paper[name] if label == name else None
             counted = multiply_adds(model, 512, as_published=True)
             rows.append(
                 [
-                    name if place == 0 else f"{name}, as measured here",
+                    label,
                     f"{mine.parameters:,}",
                     f"{mine.multiply_adds / 1e9:.2f} G",
                     f"{counted / 1e9:.2f} G",

@@ -21,6 +21,7 @@ from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Figure, mean, summarise
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.reproduction.budget import Budget, run_name
+from exposurediffusion.reproduction.provenance import Facts, facts, measured_on, of_seeds
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import find_preset
 from exposurediffusion.training.source import Source
@@ -62,6 +63,7 @@ class Laboratory:
         without: scenes that are left out.
         missing: runs that there are no weights of.
         trials: of each run that was searched for.
+        used: of each run that was measured, what its numbers are of.
     """
 
     selection: Selection
@@ -79,6 +81,7 @@ class Laboratory:
     without: frozenset[str] = frozenset()
     missing: list[str] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)
+    used: list[Facts] = field(default_factory=list)
     _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict)
     _unseen: Laboratory | None = None
 
@@ -170,6 +173,7 @@ class Laboratory:
             cache=self.selection.cache,
             on_problem=self.selection.on_problem,
         )
+        execution = Execution(validate_every=0, validation_patch=min(recipe.patch, Execution.validation_patch))
         patches, unseen = source.open(recipe, self.report, partial(self.tick, "decoding"))
         try:
             return train(
@@ -177,11 +181,7 @@ class Laboratory:
                 patches,
                 self.weights / name,
                 validation=unseen,
-                execution=Execution(
-                    self.device.type,  # type: ignore[arg-type]  # of the devices that --device takes
-                    validate_every=0,
-                    validation_patch=min(recipe.patch, Execution.validation_patch),
-                ),
+                execution=replace(execution, device=self.device.type),
                 provenance={"preset": preset, "data": self.selection.root.resolve().name},
                 tick=lambda run, loss: self.tick(name, run.iteration, recipe.iterations),
             )
@@ -217,14 +217,19 @@ class Laboratory:
         """
         chosen = self.selected(preset, selection)
         records: list[Record] = []
+        found: list[Facts] = []
         for seed in range(self.seeds):
             if (path := self.path(preset, matched, seed)) is None:
                 continue
             contender = self.contender(path, steps, sampling)
+            found.append(facts(contender, preset, matched, seed))
             records += [replace(record, seed=seed, contender="") for record in self.measured(contender, chosen)]
-        return {(ratio, correction): figure for (_, ratio, correction), figure in summarise(records).items()}
+        if not found:
+            return {}
+        self.used.append(of_seeds(found))
+        return self._summarised(records, self.used[-1], chosen)
 
-    def contender(self, path: Path, steps: int | None, sampling: Mapping[str, Any]) -> Contender:
+    def contender(self, path: Path, steps: int | None, sampling: Mapping[str, Any]) -> Network | Diffusion:
         """Weights as something that can be measured, named by all that makes it different."""
         model, name = load_any(path, self.device), path.parent.name
         if isinstance(model, TrainedDiffusion):
@@ -236,8 +241,19 @@ class Laboratory:
 
     def baseline(self, contender: Contender, selection: Selection | None = None) -> Figures:
         """Figures of something that needs no weights."""
-        records = self.measured(contender, selection or self.selection)
-        return {(ratio, correction): figure for (_, ratio, correction), figure in summarise(records).items()}
+        chosen = selection or self.selection
+        return self._summarised(self.measured(contender, chosen), {"run": contender.name}, chosen)
+
+    def _summarised(self, records: list[Record], of: Facts, selection: Selection) -> Figures:
+        of = {**selection.told(), **self._protocol(), **of}
+        return {
+            (ratio, correction): replace(figure, of={**of, "correction": correction})
+            for (_, ratio, correction), figure in summarise(records).items()
+        }
+
+    def _protocol(self) -> dict[str, Any]:
+        chosen = {"crop": self.protocol.crop or "whole", "corrections": ", ".join(self.protocol.corrections)}
+        return {**self.protocol.to_dict(), **chosen, "seeds": self.seeds}
 
     def measured(self, contender: Contender, selection: Selection) -> list[Record]:
         """The records of a contender; what is on disk is not measured again."""
@@ -277,6 +293,6 @@ class Laboratory:
 
     def told(self) -> str:
         """What has to be read with every figure."""
-        told = {**self.selection.told(), **self.protocol.to_dict(), "seeds": self.seeds}
-        told["crop"] = self.protocol.crop or "whole"
-        return "; ".join(f"{name} {value}" for name, value in told.items() if value not in ("", "all", None))
+        opened = measured_on((chosen, pairs) for chosen, (pairs, _) in self._opened.items())
+        data = {**(opened or self.selection.told()), **self._protocol()}
+        return "; ".join(f"{name} {value}" for name, value in data.items() if value not in ("", None))
