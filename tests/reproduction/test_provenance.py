@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ RUN = "p+g-unet-exposure"
 def contender(budget: Budget, preset: str = RUN, matched: bool = False, **training: Any) -> Network:
     """An untrained network with the header that training at this budget leaves."""
     recipe = budget.recipe(find_preset(preset), matched)
-    origin = {"recipe": recipe.to_dict(), "iterations": recipe.iterations, **training}
+    origin = {"recipe": asdict(recipe), "iterations": recipe.iterations, **training}
     model = TrainedDenoiser(ModelCard(recipe.denoiser, recipe.sampling, training=origin))
     return Network(model, recipe.sampling, preset, "0123456789ab")
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from exposurediffusion.baselines.diffusion import DiffusionConfig
@@ -50,7 +51,7 @@ def facts(contender: Network | Diffusion, preset: str, matched: bool = False, se
         **{name: recipe.get(name) for name in ("batch", "patch")},
     }
     less = [name for name, value in trained.items() if value is not None and value != getattr(paper, name)]
-    sampling = contender.sampling.to_dict() if isinstance(contender, Network) else {"steps": contender.steps}
+    sampling = asdict(contender.sampling) if isinstance(contender, Network) else {"steps": contender.steps}
     return {
         "run": contender.weights,
         "network": described(model),
