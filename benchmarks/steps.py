@@ -80,12 +80,12 @@ def main(
     halves = [half(rows, about["pictures"][n::2]) for n in (0, 1)]
     rule = fit_rule(halves[0], tolerance)
     print(f"fitted on {len(halves[0].levels)} captures: {rule}")
-    found: dict[str, Any] = {"rule": rule.to_dict()}
+    found: dict[str, Any] = {"rule": asdict(rule)}
     for name, part in zip(("fitted on", "judged on"), halves, strict=True):
         found[name] = report(name, rule, part)
     other = fit_rule(halves[1], tolerance)
     print(f"with the halves exchanged: {other}")
-    found["exchanged"] = {"rule": other.to_dict(), "judged on": report("judged on", other, halves[0])}
+    found["exchanged"] = {"rule": asdict(other), "judged on": report("judged on", other, halves[0])}
     plot_steps(output / "steps.png", rule, judge_rule(rule, halves[1])[1])
     content = {**about, **found, "captures": rows}
     (output / "steps.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -21,7 +22,7 @@ diffusers = pytest.importorskip("diffusers")
 
 def tiny(**changes) -> ConditionalDiffusion:
     torch.manual_seed(0)
-    return ConditionalDiffusion(DiffusionConfig(**{**TINY.to_dict(), **changes}))
+    return ConditionalDiffusion(DiffusionConfig(**{**asdict(TINY), **changes}))
 
 
 def picture(*shape: int, seed: int = 1) -> Tensor:
@@ -192,7 +193,7 @@ def test_halo_of_the_convolutions() -> None:
 
 @pytest.mark.parametrize("config", [*DIFFUSION_SIZES.values(), TINY])
 def test_configuration_survives_a_header(config: DiffusionConfig) -> None:
-    assert DiffusionConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    assert DiffusionConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_configuration_survives_a_header(config: DiffusionConfig) -> None:
 )
 def test_a_wrong_configuration_is_told(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DiffusionConfig(**{**TINY.to_dict(), **wrong})
+        DiffusionConfig(**{**asdict(TINY), **wrong})
 
 
 def test_wrong_use_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
@@ -313,4 +314,4 @@ def test_names_of_a_sampling_are_checked_and_survive_json() -> None:
         with pytest.raises(Exception, match=next(iter(wrong.values()))):
             Sampling(**wrong)  # pyright: ignore[reportArgumentType]
     sampling = Sampling(3, "official", "restart", "sampled", clamp=(0.0, 1.0))
-    assert Sampling.from_dict({**sampling.to_dict(), "clamp": [0.0, 1.0]}) == sampling
+    assert Sampling.from_dict({**asdict(sampling), "clamp": [0.0, 1.0]}) == sampling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_it_says_what_it_does() -> None:
 
 
 def test_json_round_trip() -> None:
-    assert StepRule.from_dict(json.loads(json.dumps(RULE.to_dict()))) == RULE
+    assert StepRule.from_dict(json.loads(json.dumps(asdict(RULE)))) == RULE
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def test_planes_are_those_of_the_network_that_is_trained() -> None:
 
 
 def test_a_recipe_is_plain_values() -> None:
-    content = json.loads(json.dumps(TINY.to_dict()))
+    content = json.loads(json.dumps(asdict(TINY)))
     assert content["denoiser"]["options"] == {"width": 4, "depth": 1}
     assert content["capture"]["supervision"] == "clean"
     assert set(content) == set(Recipe.__dataclass_fields__)

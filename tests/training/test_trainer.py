@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_trains_validates_and_writes_weights_that_load(whole: Path) -> None:
     assert model.card.sampling == RECIPE.sampling
     assert model.card.name == "whole"
     assert model.card.training["iterations"] == 6
-    assert model.card.training["recipe"] == json.loads(json.dumps(RECIPE.to_dict()))
+    assert model.card.training["recipe"] == json.loads(json.dumps(asdict(RECIPE)))
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert not [p for p in whole.iterdir() if p.name.startswith(".")]
     training, validation = log(whole)

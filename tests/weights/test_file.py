@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -140,7 +140,7 @@ def test_header_alone_describes_the_model(model: ExposureDenoiser, tmp_path: Pat
         "increment": "sampled",
         "clamp": [-4.0, 2.0],
     }
-    assert content["denoiser"] == CONFIG.to_dict()
+    assert content["denoiser"] == asdict(CONFIG)
     assert set(content["denoiser"]) == set(DenoiserConfig.__dataclass_fields__)
     assert (content["name"], content["training"]) == ("ours", CARD.training)
     assert ModelCard.from_json(metadata["card"]) == CARD
@@ -412,7 +412,7 @@ def test_a_diffusion_model_comes_back_from_its_file_alone(diffusion: Path) -> No
 def test_the_header_of_a_diffusion_model_names_its_kind(diffusion: Path) -> None:
     content = json.loads(header(diffusion)["card"])
     assert "denoiser" not in content
-    assert content["diffusion"] == json.loads(json.dumps(DIFFUSION.to_dict()))
+    assert content["diffusion"] == json.loads(json.dumps(asdict(DIFFUSION)))
     assert ModelCard.from_json(header(diffusion)["card"]).denoiser == DIFFUSION
 
 
@@ -445,7 +445,7 @@ def test_without_the_extra_it_is_named(diffusion: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_broken_diffusion_header_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
-    card = json.dumps({"diffusion": content, "sampling": Sampling().to_dict(), "name": "", "training": {}})
+    card = json.dumps({"diffusion": content, "sampling": asdict(Sampling()), "name": "", "training": {}})
     save_file({"a": torch.zeros(1)}, tmp_path / "bad.safetensors", metadata={"format": FORMAT, "card": card})
     for loader in (load, load_diffusion):
         with pytest.raises(ValueError, match=r"bad\.safetensors: "):

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -72,10 +72,6 @@ class DiffusionConfig:
         if not 1 <= steps <= self.timesteps:
             raise ValueError(f"DDIM takes 1 to {self.timesteps} steps with this model, not {steps}")
         return [self.timesteps - 1 - step * self.timesteps // steps for step in range(steps)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 DIFFUSION_SIZES: dict[str, DiffusionConfig] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
@@ -157,7 +157,7 @@ def black_levels(text: str) -> tuple[float, ...]:
 
 def _sampling(made_for: Sampling, named: dict[str, str], samples: int) -> Sampling | None:
     """What the user asked for; None: nothing but what the weights were made for, which leaves T to their rule."""
-    asked = Sampling.from_dict({**made_for.to_dict(), **named})
+    asked = Sampling.from_dict({**asdict(made_for), **named})
     if asked == made_for:
         return None
     return replace(asked, increment="sampled") if samples > 1 else asked

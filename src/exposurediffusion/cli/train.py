@@ -6,7 +6,7 @@ import json as jsonlib
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,7 +98,7 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         if found is None:
             raise UsageError("--preset NAME is missing; --list shows them all")
         if dry_run:
-            print(jsonlib.dumps({"preset": preset, "about": found.about, **recipe.to_dict()}, indent=1))
+            print(jsonlib.dumps({"preset": preset, "about": found.about, **asdict(recipe)}, indent=1))
             return 0
         if data is None or output is None:
             raise UsageError("--data DIR and -o RUN are needed")

@@ -5,7 +5,7 @@ Each turns a sample of a data set into an estimate of its clean image, and says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -149,7 +149,7 @@ class Network:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
-        told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **self.sampling.to_dict()}
+        told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **asdict(self.sampling)}
         steps = {} if self.rule is None else {"steps": str(self.rule)}
         return {**told, **steps, **({"faithful": True} if self.faithful else {})}
 

@@ -6,7 +6,7 @@ It works on any backbone with `in_channels` and `out_channels`; to add one, see 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -63,10 +63,6 @@ class DenoiserConfig:
     def out_channels(self) -> int:
         """Planes that the backbone gives."""
         return 1 + 2 * self.planes if self.adaptive_residual else self.planes
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 class Estimate(NamedTuple):

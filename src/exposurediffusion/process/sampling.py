@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 from typing import Any, Literal
@@ -55,7 +55,7 @@ class Sampling:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Sampling:
-        """Inverse of `to_dict`, also after JSON, which knows lists only.
+        """Inverse of `asdict`, also after JSON, which knows lists only.
 
         Raises:
             TypeError: a field that there is not.
@@ -96,10 +96,6 @@ class Sampling:
             adjust=adjust,
             generator=generator,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def last(steps: Iterable[ExposureStep]) -> Float[Tensor, "b c h w"]:
@@ -157,16 +153,12 @@ class StepRule:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> StepRule:
-        """Inverse of `to_dict`, also after JSON.
+        """Inverse of `asdict`, also after JSON.
 
         Raises:
             KeyError, TypeError, ValueError: not such values.
         """
         return StepRule(tuple(map(float, values["levels"])), tuple(map(int, values["counts"])))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """For people: `T = 2 below 0.02, 1 below 0.1, 0 above`."""

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         known, before = json.loads(state["recipe"]), state["processes"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
-    changed = differences(known, json.loads(json.dumps(recipe.to_dict())))
+    changed = differences(known, json.loads(json.dumps(asdict(recipe))))
     if changed:
         raise ValueError(
             f"{path} is of another recipe ({', '.join(changed[:4])}): choose another output folder, or remove it"

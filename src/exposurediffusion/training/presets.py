@@ -16,6 +16,7 @@ from exposurediffusion.evaluation.paper import TABLE2, TABLE4, TABLE5A, TABLE6, 
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.training.recipe import CaptureRecipe, ObjectiveRecipe, OptimizerRecipe, Prelude, Recipe
+from exposurediffusion.weights.official import PUBLISHED
 
 Figures = Mapping[int, PaperFigure]
 """Amplification ratio on SID Sony -> PSNR (dB), SSIM."""
@@ -43,9 +44,6 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "nafnet1": ("nafnet", {"width": 16, "middle": 1}),
     "nafnet2": ("nafnet", {"width": 16, "encoders": [2, 2, 4, 4], "middle": 12, "decoders": [2, 2, 2, 2]}),
 }
-PUBLISHED = Sampling(steps=2, schedule="official", transition="restart", increment="sampled", clamp=(0.0, 1.0))
-"""How the released experiments run; the published numbers come from it."""
-
 CAPTURES = {
     "p+g": CaptureRecipe(noise="p+g"),
     "eld": CaptureRecipe(noise="eld"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import cos, pi
-from typing import Any, Literal
+from typing import Literal
 
 from exposurediffusion.baselines.diffusion import DiffusionConfig
 from exposurediffusion.models.denoiser import DenoiserConfig
@@ -190,7 +190,3 @@ class Recipe:
         first = self.prelude.share
         rate = self.prelude.lr if done < first else self.optimizer.rate((done - first) / (1 - first))
         return rate * min(1.0, (iteration + 1) / max(1, self.optimizer.warmup))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)

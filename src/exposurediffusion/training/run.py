@@ -232,7 +232,7 @@ class Run:
             "minutes": self.clock.minutes,
             "share": self._share,
             "processes": self.accelerator.num_processes,
-            "recipe": json.dumps(self.recipe.to_dict()),
+            "recipe": json.dumps(asdict(self.recipe)),
             "model": self.loss.state_dict(),
             "average": self.average.values,
             "optimizer": self.optimizer.state_dict(),
@@ -293,7 +293,7 @@ class Run:
         if not self.is_main:
             return
         recipe = self.recipe
-        origin = {**(provenance or {}), "recipe": recipe.to_dict(), "iterations": self.iteration}
+        origin = {**(provenance or {}), "recipe": asdict(recipe), "iterations": self.iteration}
         card = ModelCard(recipe.diffusion or recipe.denoiser, recipe.sampling, path.parent.name, origin)
         with self.averaged() as denoiser:
             save_weights(path, denoiser, card, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ class ModelCard:
     def to_json(self) -> str:
         """As JSON text."""
         kind = "denoiser" if isinstance(self.denoiser, DenoiserConfig) else "diffusion"
-        content = {kind: self.denoiser.to_dict(), "sampling": self.sampling.to_dict()}
+        content = {kind: asdict(self.denoiser), "sampling": asdict(self.sampling)}
         if self.rule is not None:
-            content["rule"] = self.rule.to_dict()
+            content["rule"] = asdict(self.rule)
         return json.dumps({**content, "name": self.name, "training": self.training}, sort_keys=True)
 
     @staticmethod

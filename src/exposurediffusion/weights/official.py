@@ -21,7 +21,7 @@ from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, save_weights
 
 PUBLISHED = Sampling(steps=2, schedule="official", transition="restart", increment="sampled", clamp=(0.0, 1.0))
-"""How the published numbers were taken."""
+"""How the released experiments run; the published numbers come from it."""
 
 # (planes in, planes out) of a network -> its configuration. Out: 1 + 2 n with the adaptive residual layer, else n.
 _LAYOUTS: dict[tuple[int, int], dict[str, Any]] = {
