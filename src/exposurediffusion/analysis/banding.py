@@ -39,7 +39,7 @@ def masked_row_offsets(frame: RawFrame) -> np.ndarray | None:
         frame: with `optical_black`; areas beside the frame that reach over all of its rows count.
 
     Returns:
-        DN to subtract, (rows) float64 of mean zero (`physics.estimation.black_offset` tells the mean); None without
+        DN to subtract, (rows) float64 of mean zero (`analysis.black.black_offset` tells the mean); None without
         such areas, or where rows differ by no more than their means do by chance.
     """
     rows, columns = frame.shape
