@@ -22,7 +22,7 @@ import tyro
 from heldout import LEVEL, scenes
 
 from exposurediffusion.analysis.estimation import estimate_noise, noise_of
-from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
@@ -68,8 +68,7 @@ def loss(case: Case, model: TrainedDenoiser, found: NoiseParameters) -> float:
     target = long.planes[None].clamp(0, 1)
     figures = []
     for noise in (true, found):
-        decided = plan(short, model, ratio=max(1.5, float(ratio)), steps=0, noise=noise)
-        estimate = run_plan(model, decided).frame.planes[None]
+        estimate = enhance(short, model, ratio=float(ratio), steps=0, noise=noise).planes[None]
         figures.append(psnr(illuminance_correction(estimate, target)[0], target[0]))
     return figures[0] - figures[1]
 

@@ -23,7 +23,7 @@ import tyro
 from torch import Tensor
 
 from exposurediffusion.baselines.bm3d import denoise_bm3d
-from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.files.render import render
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
@@ -101,8 +101,7 @@ def estimates(
         frame = replace(frame, metadata=replace(frame.metadata, make=None, model=None, iso=None))
     for count in steps:
         known = case.noise if noise == "known" else None
-        decided = plan(frame, model, ratio=float(case.ratio), steps=count, noise=known)
-        yield f"T = {count}", run_plan(model, decided).frame.planes
+        yield f"T = {count}", enhance(frame, model, ratio=float(case.ratio), steps=count, noise=known).planes
     if with_bm3d:
         yield "BM3D", bm3d(case)
 

@@ -10,7 +10,7 @@ from defects import PatchPlane
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.enhancement.frame import plan, run_plan
+from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.files.develop import camera_from_rgb
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack, unpack
@@ -70,10 +70,9 @@ class Pipeline:
 
     def __call__(self, shot: Shot) -> Float[Tensor, "c h w"]:
         """The estimate at reference brightness."""
-        decided = plan(
+        return enhance(
             shot.frame, self.model, ratio=shot.ratio, steps=self.steps, noise=shot.noise, faithful=self.faithful
-        )
-        return run_plan(self.model, decided).frame.planes
+        ).planes
 
 
 def flat_field(ratio: float, iso: float, seed: int) -> Shot:

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from exposurediffusion.analysis.estimation import noise_of
     from exposurediffusion.enhancement.corrections import Prepared, prepare
-    from exposurediffusion.enhancement.frame import (
-        Enhanced,
-        EnhancePlan,
-        enhance,
-        enhance_with_maps,
-        enhance_with_spread,
-    )
+    from exposurediffusion.enhancement.frame import Enhanced, enhance, enhance_with_maps
+    from exposurediffusion.enhancement.options import EnhanceOptions
+    from exposurediffusion.enhancement.plan import EnhancePlan, plan
     from exposurediffusion.files.dng import write_dng
-    from exposurediffusion.files.render import render
+    from exposurediffusion.files.render import Rendering, render
     from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
     from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
@@ -36,19 +32,21 @@ if TYPE_CHECKING:
     from exposurediffusion.raw.read import RawError, read_raw
     from exposurediffusion.raw.white_balance import white_balance
     from exposurediffusion.training.trainer import train
-    from exposurediffusion.weights.file import load, save_weights
+    from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, load, save_weights
     from exposurediffusion.weights.official import from_official
 
 _MODULES = {
-    "enhancement.frame": ("EnhancePlan", "Enhanced", "enhance", "enhance_with_maps", "enhance_with_spread"),
+    "enhancement.frame": ("Enhanced", "enhance", "enhance_with_maps"),
+    "enhancement.options": ("EnhanceOptions",),
+    "enhancement.plan": ("EnhancePlan", "plan"),
     "enhancement.corrections": ("Prepared", "prepare"),
     "files.dng": ("write_dng",),
     "raw.read": ("RawError", "read_raw"),
-    "files.render": ("render",),
+    "files.render": ("Rendering", "render"),
     "raw.white_balance": ("white_balance",),
     "weights.official": ("from_official",),
     "training.trainer": ("train",),
-    "weights.file": ("load", "save_weights"),
+    "weights.file": ("ModelCard", "TrainedDenoiser", "load", "save_weights"),
     "models.denoiser": ("DenoiserConfig", "ExposureDenoiser"),
     "analysis.estimation": ("noise_of",),
     "physics.mosaic": ("CFA", "pack", "unpack"),

@@ -22,6 +22,21 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 Positional = tyro.conf.Positional
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+OnOff = Annotated[
+    bool,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="on|off",
+        instance_from_str=lambda words: {"on": True, "off": False}[words[0]],
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: ["on" if value else "off"],
+        choices=("on", "off"),
+    ),
+    tyro.conf.FlagConversionOff,
+]
+"""A switch that is spelt out."""
+Optional = tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")
+"""Marks a number that need not be given."""
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Flat = tyro.conf.arg(name="")
 """Marks a group of options whose names stand alone, without the group's."""
@@ -37,10 +52,11 @@ class Summary:
 
     Attributes:
         failed: number of inputs that could not be done.
+        kept: number of results that were there already.
     """
 
     def __init__(self, as_json: bool) -> None:
-        self.as_json, self.failed = as_json, 0
+        self.as_json, self.failed, self.kept = as_json, 0, 0
         self._entries: list[dict[str, Any]] = []
 
     def add(self, line: str | None, **fields: Any) -> None:
@@ -48,6 +64,11 @@ class Summary:
         self._entries.append(fields)
         if line is not None and not self.as_json:
             print(line, flush=True)
+
+    def keep(self, line: str, **fields: Any) -> None:
+        """A result that was there already: it counts as done."""
+        self.kept += 1
+        self.add(line, kept=True, **fields)
 
     def fail(self, text: str, **fields: Any) -> None:
         """An input that could not be done: a line on stderr, and counted."""
@@ -60,6 +81,8 @@ class Summary:
         """Print what is due; the exit code."""
         if self.as_json:
             print(json.dumps({"results": self._entries, "failed": self.failed}, indent=1))
+        elif (self.kept or self.failed) and len(self._entries) > 1:
+            print(f"{len(self._entries) - self.kept - self.failed} done, {self.kept} kept, {self.failed} failed")
         return 1 if self.failed else 0
 
 

@@ -13,7 +13,7 @@ from skimage import data
 
 from exposurediffusion.cli.console import Flag, Output, Summary, progress
 from exposurediffusion.enhancement.frame import plan, run_plan, tile_count
-from exposurediffusion.enhancement.plan import check_ratio
+from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.files.atomic import atomic, make_folder
 from exposurediffusion.files.develop import srgb_to_linear
@@ -41,7 +41,7 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
         seed: of the noise.
         summary: gets PSNR and SSIM (raw space, whole frame) of the capture and of the result.
     """
-    check_ratio(ratio)
+    options = EnhanceOptions(ratio=ratio)
     make_folder(output)
     camera, cfa = load_profile(CAMERA), CFA("RGGB")
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])
@@ -55,7 +55,7 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
     capture = read_raw(write_dng(output / "capture.dng", short))
 
     model = load().to(best_device())
-    decided = plan(capture, model, ratio=ratio)
+    decided = plan(capture, model, options)
     with progress("enhancing", tile_count(model, decided)) as tick:
         result = run_plan(model, decided, tick=tick).frame
     enhanced = read_raw(write_dng(output / "enhanced.dng", result))

@@ -135,11 +135,20 @@ def find_images(folder: Path, problem: Callable[[str], None] = lambda _: None) -
     return sorted(found)
 
 
-def find_raws(folder: str | os.PathLike[str]) -> list[Path]:
-    """The raw files directly in a folder, by extension in any case, sorted by name; hidden files are left out.
+def find_raws(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
+    """The raw files in a folder, by extension in any case, sorted by name; hidden files and folders are left out.
+
+    Args:
+        folder: is looked into.
+        recursive: look into its subfolders too, but follow no links to folders.
 
     Raises:
         OSError: no such folder.
     """
-    files = (p for p in Path(folder).iterdir() if p.suffix.lower() in RAW_EXTENSIONS and not p.name.startswith("."))
-    return sorted((p for p in files if p.is_file()), key=lambda p: (p.name.lower(), p.name))
+    root = Path(folder)
+    files = [p for p in root.iterdir() if p.suffix.lower() in RAW_EXTENSIONS and not p.name.startswith(".")]
+    found = sorted((p for p in files if p.is_file()), key=lambda p: (p.name.lower(), p.name))
+    if recursive:
+        for below in sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and p.name[0] != "."):
+            found += find_raws(below, recursive)
+    return found

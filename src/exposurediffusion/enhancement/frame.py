@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from math import log2
-from typing import Any, NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -13,32 +15,46 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.enhancement.corrections import without_lines
-from exposurediffusion.enhancement.plan import RATIO_RANGE, EnhancePlan, amplified, plan
-from exposurediffusion.enhancement.tiles import TiledDenoiser
-from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.enhancement.custom import CustomDenoiser
+from exposurediffusion.enhancement.options import EnhanceOptions
+from exposurediffusion.enhancement.plan import EnhancePlan, amplified, plan
+from exposurediffusion.enhancement.strength import blend
+from exposurediffusion.enhancement.tiles import Network, TiledDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.process.exposure import Denoise
 from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.lines import level_lines
 from exposurediffusion.process.sampling import SharedBeginning, last, mean_and_spread
 from exposurediffusion.weights.file import TrainedDenoiser
 
 BRACKET = 8.0  # highlights are denoised once more at an amplification this much smaller
+LEAST_BRACKETED = 1.5  # amplification below which there is no darker evaluation
 SHOULDER = (0.85, 0.98)  # an estimate between these hands over to the next darker source
+HEADROOM, CLIPPED = 3, 1e-4  # EV that an automatic exposure keeps at most, and the part of the sites that may clip
 
 
-def _network(frame: RawFrame, model: TrainedDenoiser) -> ExposureDenoiser | BayerOnXTrans:
+def _network(frame: RawFrame, model: TrainedDenoiser | Denoise) -> Network:
     """The model as it sees the frame's planes."""
+    if not isinstance(model, TrainedDenoiser):
+        return CustomDenoiser(model)
     return BayerOnXTrans(model) if model.config.planes < frame.sensor.cfa.planes else model
 
 
-def tile_count(model: TrainedDenoiser, decided: EnhancePlan) -> int:
+def tile_count(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (those for highlights, rows and columns not counted)."""
-    tiled = TiledDenoiser(_network(decided.frame, model), Conditions.of(decided.noise, decided.ratio), decided.tile)
+    tiled = _tiled(_network(decided.frame, model), decided, Conditions.of(decided.noise, decided.ratio))
     shape = packed_shape(decided.frame.shape, decided.frame.sensor.cfa)
-    return len(tiled.tiles(shape)) * (1 + decided.samples * decided.sampling.steps)
+    return len(tiled.tiles(shape)) * (1 + decided.options.samples * decided.sampling.steps)
+
+
+def _tiled(
+    network: Network, decided: EnhancePlan, conditions: Conditions, tick: Callable[[], None] = lambda: None
+) -> TiledDenoiser:
+    side = None if decided.options.tile == "auto" else decided.options.tile
+    return TiledDenoiser(network, conditions, side, decided.autocast, tick)
 
 
 @dataclass(frozen=True)
@@ -70,43 +86,57 @@ class _Exposed(NamedTuple):
     columns: np.ndarray | None
 
 
-def run_plan(model: TrainedDenoiser, decided: EnhancePlan, tick: Callable[[], None] = lambda: None) -> Enhanced:
+def run_plan(
+    model: TrainedDenoiser | Denoise, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
+) -> Enhanced:
     """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
+    options, ratio = decided.options, decided.ratio
     with torch.inference_mode():
         network = _network(decided.frame, model)
         estimate, spread, rows, columns = _exposed(network, decided, tick)
         if rows is not None or columns is not None:
             decided = replace(decided, frame=without_lines(decided.frame, rows, columns))
         frame, overruled = decided.frame, None
-        if decided.faithful:
-            before, estimate = estimate, _faithful(estimate, amplified(frame, decided.ratio), decided.ratio, decided)
-            overruled = estimate - before if decided.maps else None
+        if options.faithful:
+            before, estimate = estimate, _faithful(estimate, amplified(frame, ratio), ratio, decided)
+            overruled = estimate - before if options.maps else None
         maps = {name: x for name, x in (("overruled", overruled), ("spread", spread)) if x is not None}
-        if decided.exposure == "capture":
+        if options.exposure != "reference":
             clipped = _shoulder(estimate)
             estimate = _with_highlights(estimate, clipped, network, decided)
             for x in maps.values():
                 x *= 1 - clipped  # what comes from elsewhere is the same for all samples
-        if decided.strength < 1:
-            estimate = torch.lerp(amplified(frame, decided.ratio), estimate, decided.strength)
-        if decided.exposure == "capture":
-            estimate /= decided.ratio
+        estimate = blend(estimate, frame, ratio, decided.luma, decided.chroma)
+        darker = _darker(estimate, decided)
+        estimate /= darker
+        if options.exposure == "auto":
+            estimate.clamp_(max=1)
         for x in maps.values():
-            x *= decided.strength / (decided.ratio if decided.exposure == "capture" else 1)
-    brightened = log2(decided.ratio) if decided.exposure == "capture" else 0.0
-    exposure = frame.metadata.baseline_exposure + brightened
+            x *= decided.luma / darker
+    exposure = frame.metadata.baseline_exposure + log2(darker)
     result = frame.with_planes(estimate[0], baseline_exposure=exposure)
     shown = {name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()}
     return Enhanced(result, **shown, row_offsets=rows, column_offsets=columns)
 
 
-def _exposed(network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
+def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
+    """By how much the output is darker than the reference exposure."""
+    if decided.options.exposure == "reference":
+        return 1.0
+    if decided.options.exposure == "capture":
+        return decided.ratio
+    held = decided.frame.planes < 1  # what is clipped in the capture is lost already
+    values = estimate[0][held]
+    fits = (h for h in range(HEADROOM) if int((values > 2**h).sum()) <= CLIPPED * values.numel())
+    return 2.0 ** next(fits, HEADROOM)
+
+
+def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
     """The estimate in [0, 1] of one exposure, or the mean of several and their spread; rows and columns levelled."""
     ticks = [tick]
 
     def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
-        conditions = Conditions.of(decided.noise, decided.ratio, capture)
-        return TiledDenoiser(network, conditions, decided.tile, decided.autocast, tick)
+        return _tiled(network, decided, Conditions.of(decided.noise, decided.ratio, capture), tick)
 
     def first(capture: Tensor) -> Tensor:  # the evaluation that is always made is counted, further ones are not
         capture = _limited(capture, decided)
@@ -125,9 +155,10 @@ def _exposed(network: ExposureDenoiser | BayerOnXTrans, decided: EnhancePlan, ti
         generator = torch.Generator().manual_seed(seed)
         return last(decided.sampling.run(denoise, capture, conditions, generator=generator)).clamp(0, 1)
 
-    if decided.samples == 1:
-        return _Exposed(estimate(decided.seed), None, *lines)
-    return _Exposed(*mean_and_spread(estimate(decided.seed + n) for n in range(decided.samples)), *lines)
+    seeds = range(decided.options.seed, decided.options.seed + decided.options.samples)
+    if len(seeds) == 1:
+        return _Exposed(estimate(seeds[0]), None, *lines)
+    return _Exposed(*mean_and_spread(estimate(seed) for seed in seeds), *lines)
 
 
 def _limited(capture: Tensor, decided: EnhancePlan) -> Tensor:
@@ -144,7 +175,7 @@ def _faithful(
 def _with_highlights(
     estimate: Float[Tensor, "1 c h w"],
     clipped: Float[Tensor, "1 1 h w"],
-    network: ExposureDenoiser | BayerOnXTrans,
+    network: Network,
     decided: EnhancePlan,
 ) -> Float[Tensor, "1 c h w"]:
     """Put back what the amplification clipped: from an evaluation at a smaller ratio, and beyond it from the capture.
@@ -154,13 +185,12 @@ def _with_highlights(
     """
     if not bool((clipped > 0).any()):
         return estimate
-    factor = min(BRACKET, decided.ratio / RATIO_RANGE[0])
+    factor = min(BRACKET, max(1.0, decided.ratio / LEAST_BRACKETED))
     darker = amplified(decided.frame, decided.ratio / factor)
     limited = _limited(darker, decided)
     conditions = Conditions.of(decided.noise, decided.ratio / factor, limited)
-    bracket = TiledDenoiser(network, conditions, decided.tile, decided.autocast)
-    second = bracket.where(clipped, limited).clamp_(0, 1)
-    if decided.faithful:
+    second = _tiled(network, decided, conditions).where(clipped, limited).clamp_(0, 1)
+    if decided.options.faithful:
         second = _faithful(second, darker, decided.ratio / factor, decided)
     second = torch.lerp(second, darker, _shoulder(second)).mul_(factor)
     return torch.lerp(estimate, second, clipped)
@@ -173,50 +203,63 @@ def _shoulder(estimate: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
     return t * t * (3 - 2 * t)
 
 
-def enhance(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> RawFrame:
+P = ParamSpec("P")
+R = TypeVar("R")
+_Run = Callable[[RawFrame, "TrainedDenoiser | Denoise", EnhanceOptions], R]
+
+
+def _with_options_of(
+    options: Callable[P, EnhanceOptions],
+) -> Callable[[_Run[R]], Callable[Concatenate[RawFrame, TrainedDenoiser | Denoise, P], R]]:
+    """Give a function the fields of the options as keyword arguments of its own."""
+
+    def decorate(run: _Run[R]) -> Callable[Concatenate[RawFrame, TrainedDenoiser | Denoise, P], R]:
+        frame_and_model = list(inspect.signature(run).parameters.values())[:2]
+        fields = inspect.signature(options).parameters.values()
+        signature = inspect.signature(run).replace(parameters=[*frame_and_model, *fields])
+
+        @wraps(run)
+        def with_keywords(frame: RawFrame, model: TrainedDenoiser | Denoise, *args: P.args, **kwargs: P.kwargs) -> R:
+            if unknown := kwargs.keys() - signature.parameters.keys():
+                raise TypeError(f"{run.__name__}() got an unexpected keyword argument {min(unknown)!r}")
+            return run(frame, model, options(*args, **kwargs))
+
+        with_keywords.__signature__ = signature  # type: ignore[attr-defined]
+        return with_keywords
+
+    return decorate
+
+
+@_with_options_of(EnhanceOptions)
+def enhance(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> RawFrame:
     """Enhance a dark raw frame: simulate a longer exposure of it (Algorithm 2).
 
     Args:
         frame: from `read_raw`.
-        model: from `load`.
-        options: of `plan`: ratio, steps, sampling, camera, noise, exposure, strength, faithful, tile, precision, seed,
-            samples.
+        model: from `load`; or any `denoise(state, exposure) -> estimate` on (1 c h w) at reference brightness, 1 =
+            white, and exposures (1) from 1 (the capture) to the ratio. If it has `halo` and `multiple` (packed pixels
+            that reach a result, and of which its input is a multiple), a frame is cut into tiles, else it is given
+            whole.
+        options: by keywords, each as `EnhanceOptions` says.
 
     Returns:
-        The frame with clean values (float32 DN); at reference exposure, or at the capture's with
-        `metadata.baseline_exposure` telling viewers by how much to brighten it.
-    """
-    return run_plan(model, plan(frame, model, **options)).frame
-
-
-def enhance_with_maps(frame: RawFrame, model: TrainedDenoiser, **options: Any) -> Enhanced:
-    """`enhance`, and maps: where the network was overruled, and of several samples what they leave open.
-
-    Args:
-        frame, model, options: of `enhance`.
-    """
-    return run_plan(model, plan(frame, model, maps=True, **options))
-
-
-def enhance_with_spread(
-    frame: RawFrame, model: TrainedDenoiser, samples: int = 8, **options: Any
-) -> tuple[RawFrame, np.ndarray]:
-    """`enhance` by several sampled exposures, and what they leave open.
-
-    Args:
-        frame, model, options: of `enhance`.
-        samples: exposures, at least 2; the network runs 1 + samples x T times.
-
-    Returns:
-        The frame with the mean of the estimates; and their standard deviation at each site, (rows, columns) float32, in
-        units of the frame's white at its exposure. It is 0 where highlights come from the capture. It tells the places
-        that the simulated photons decide, not the whole error: the capture's own noise is the same for all samples.
+        The frame with clean values (float32 DN); at the exposure that was asked for, `metadata.baseline_exposure`
+        noting for viewers by how much to brighten it.
 
     Raises:
-        ValueError: fewer than 2 samples, or as `plan`.
+        TypeError, ValueError: see `plan` and `EnhanceOptions`.
     """
-    if samples < 2:
-        raise ValueError(f"a spread is that of two samples at least, got {samples}")
-    result = run_plan(model, plan(frame, model, samples=samples, **options))
-    assert result.spread is not None  # two samples have one
-    return result.frame, result.spread
+    return run_plan(model, plan(frame, model, options)).frame
+
+
+@_with_options_of(EnhanceOptions)
+def enhance_with_maps(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> Enhanced:
+    """`enhance`, and maps: where the network was overruled, and of several samples their standard deviation.
+
+    The deviation shows the places that the simulated photons decide, not the whole error: the capture's own noise is
+    the same for all samples, and where highlights come from the capture it is 0.
+
+    Args:
+        frame, model, options: of `enhance`.
+    """
+    return run_plan(model, plan(frame, model, replace(options, maps=options.faithful)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -12,17 +10,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.enhancement.corrections import prepare
+from exposurediffusion.analysis.black import with_black, with_true_black
+from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
+from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
 from exposurediffusion.models.device import is_good_at_bfloat16
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, load_profile
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.process.exposure import Denoise
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.raw.read import read_raw
+from exposurediffusion.raw.white_balance import white_balance
 from exposurediffusion.weights.file import TrainedDenoiser
 
-RATIO_RANGE = (1.5, 1000.0)
 AUTO_RATIO_MAX = 300.0  # the largest amplification of SID, and of our training
 KEY = 0.12  # mean green that the automatic ratio aims at
+GRAIN = 0.005  # standard deviation of the noise that an automatic strength leaves; 1 is white
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,10 @@ class EnhancePlan:
         noise: parameters of the capture; `noise.source` says where they come from.
         noise_level: of the amplified capture (`physics.noise.noise_level`), by which the rule of the weights chooses T.
         sampling: steps, schedule, transition, increment, clamp.
-        exposure: of the output: `reference`, brightened by the ratio; or `capture`, the clean image at the exposure of
-            the capture, highlights kept.
-        strength: 1 the estimate, 0 the capture, between a blend.
-        faithful: bring the estimate back into the interval that the capture's means give (`process.faithful`).
-        maps: keep the map of where that was.
-        found, listed: defective sites that were mended: found in the frame, or known before.
-        tile: side in packed pixels, None: automatic.
+        options: what was asked for; the rest of it holds as it stands.
+        luma, chroma: strength for brightness and for colour: 1 the estimate, 0 the capture, between a blend.
         autocast: compute in bfloat16.
-        seed: of sampled increments; sample n of several has seed + n.
-        samples: exposures whose mean is the result; from two on their spread is known.
+        found, listed: defective sites that were mended: found in the frame, or known before.
     """
 
     frame: RawFrame
@@ -52,119 +49,121 @@ class EnhancePlan:
     noise: NoiseParameters
     noise_level: float
     sampling: Sampling
-    exposure: Literal["capture", "reference"] = "reference"
-    strength: float = 1.0
-    faithful: bool = True
-    maps: bool = False
+    options: EnhanceOptions
+    luma: float = 1.0
+    chroma: float = 1.0
+    autocast: bool = False
     found: int = 0
     listed: int = 0
-    tile: int | None = None
-    autocast: bool = False
-    seed: int = 0
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength lies between 0 and 1, got {self.strength:g}")
-        if self.tile is not None and self.tile < 16:
-            raise ValueError(f"a tile has at least 16 packed pixels a side, got {self.tile}")
-        check_samples(self.samples, self.sampling.steps, self.sampling.increment)
 
 
-def check_ratio(ratio: float) -> None:
-    """Raise a ValueError for an amplification outside `RATIO_RANGE`."""
-    low, high = RATIO_RANGE
-    if not (isfinite(ratio) and low <= ratio <= high):
-        raise ValueError(f"the ratio lies between {low:g} and {high:g}, got {ratio:g}")
-
-
-def check_samples(samples: int, steps: int | str, increment: str = "sampled") -> None:
-    """Raise a ValueError unless so many exposures of so many steps can differ; steps and increment may be auto."""
-    if samples < 1:
-        raise ValueError(f"the number of samples is at least 1, got {samples}")
-    if samples > 1 and steps == 0:
-        raise ValueError(f"{samples} samples of T = 0 are all alike: nothing is drawn; use 1 step or more")
-    if samples > 1 and increment == "mean":
-        raise ValueError(f"{samples} samples of mean increments are all alike: the increment has to be sampled")
-
-
-def plan(
-    frame: RawFrame,
-    model: TrainedDenoiser,
-    *,
-    ratio: float | Literal["auto"] = "auto",
-    steps: int | Literal["auto"] = "auto",
-    sampling: Sampling | None = None,
-    camera: CameraProfile | None = None,
-    noise: NoiseParameters | None = None,
-    black: Sequence[float] | Literal["auto"] = "auto",
-    defects: bool = True,
-    exposure: Literal["capture", "reference"] = "reference",
-    strength: float = 1.0,
-    faithful: bool = True,
-    maps: bool = False,
-    tile: int | Literal["auto"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    seed: int = 0,
-    samples: int = 1,
-) -> EnhancePlan:
+def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:
     """Decide how a frame is to be enhanced.
 
     Args:
         frame: the capture.
-        model: from `load`.
-        ratio: amplification, 1.5 to 1000; auto: from the frame's histogram, at most 300.
-        steps: simulated exposures; auto: those of `sampling` if that is given, else by the frame's noise level and the
-            rule of the weights, else what these were made for; at least 1 for several samples.
-        sampling: schedule, transition and increment; None: what the weights were made for, but for several samples
-            with sampled increments.
-        camera: noise profile; None: found from the metadata.
-        noise: parameters, if they are known better; None: profile, DNG NoiseProfile, or estimated from the frame.
-        black: level, or one for each site of the first tile, DN; auto: by the masked margins, else by the file, lowered
-            as far as the darkest parts prove.
-        defects: find and mend hot, warm and dead sites.
-        exposure, strength, faithful, maps, seed, samples: see `EnhancePlan`.
-        tile: side in packed pixels.
-        precision: of the network; auto: bfloat16 where the device is good at it.
+        model: from `load`; or any `denoise(state, exposure) -> estimate`, see `enhance`.
+        options: what was asked for.
 
     Raises:
-        ValueError: an argument is out of its range, or the frame's colour filter array is not that of the weights.
+        TypeError: it is no frame, or no denoiser.
+        ValueError: the frame holds nothing, is too small, has another colour filter array than that of the weights,
+            or lacks what an option needs.
     """
-    if model.config.planes > frame.sensor.cfa.planes:
-        raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
-    if min(frame.shape) < frame.sensor.cfa.period:
-        raise ValueError(f"a frame of {frame.shape[1]}x{frame.shape[0]} sites is too small: it shows no colour")
-    if ratio != "auto":
-        check_ratio(ratio)
-    ready = prepare(frame, camera=camera, noise=noise, black=black, defects=defects)
-    ratio = auto_ratio(ready.frame) if ratio == "auto" else ratio
+    _check(frame, model)
+    if options.iso is not None:
+        frame = replace(frame, metadata=replace(frame.metadata, iso=options.iso))
+    if options.dark is not None:
+        dark = options.dark if isinstance(options.dark, RawFrame) else read_raw(options.dark)
+        frame = with_hot_sites_of(dark, frame)
+    ready = prepare(
+        white_balance(frame, options.white_balance),
+        camera=_profile(frame, options.camera),
+        noise=_given_noise(frame, options),
+        black="auto" if options.black == "auto" else black_levels(options.black),
+        defects=options.defects,
+    )
+    ratio = auto_ratio(ready.frame) if options.ratio == "auto" else options.ratio
     level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
-    if steps == "auto":
-        steps = max(model.card.steps(level) if sampling is None else sampling.steps, int(samples > 1))
-    if sampling is None:
-        sampling = replace(model.card.sampling, **({"increment": "sampled"} if samples > 1 else {}))
+    strength = max(0.0, 1 - GRAIN / level) if options.strength == "auto" else options.strength
     return EnhancePlan(
         frame=ready.frame,
         ratio=ratio,
         noise=ready.noise,
         noise_level=level,
-        sampling=replace(sampling, steps=steps),
-        exposure=exposure,
-        strength=strength,
-        faithful=faithful,
-        maps=maps,
+        sampling=_sampling(model, options, ratio, level),
+        options=options,
+        luma=strength if options.luma is None else options.luma,
+        chroma=strength if options.chroma is None else options.chroma,
+        autocast=_computes_in_bfloat16(model, options.precision),
         found=ready.found,
         listed=ready.listed,
-        tile=None if tile == "auto" else tile,
-        autocast=precision == "bf16" or (precision == "auto" and is_good_at_bfloat16(next(model.parameters()).device)),
-        seed=seed,
-        samples=samples,
     )
 
 
+def _check(frame: RawFrame, model: TrainedDenoiser | Denoise) -> None:
+    """Raise unless this is a frame that this denoiser can be given."""
+    if not isinstance(frame, RawFrame):
+        raise TypeError(f"the frame is a RawFrame (of read_raw), one at a time, not {type(frame).__name__}")
+    if not callable(model):
+        raise TypeError(f"the model is of load, or a function of state and exposure, not {type(model).__name__}")
+    if isinstance(model, TrainedDenoiser) and model.config.planes > frame.sensor.cfa.planes:
+        raise ValueError("these weights are for X-Trans sensors, the frame is a Bayer one")
+    if min(frame.shape) < frame.sensor.cfa.period:
+        raise ValueError(f"a frame of {frame.shape[1]}x{frame.shape[0]} sites is too small: it shows no colour")
+    if not np.isfinite(frame.mosaic).any():
+        raise ValueError("the frame holds no number at all, only NaN or infinity")
+
+
+def _profile(frame: RawFrame, camera: CameraProfile | str) -> CameraProfile | None:
+    """The noise profile that was asked for, which then has to serve; None: it is found by the camera's name."""
+    if camera == "auto":
+        return None
+    profile = load_profile(camera) if isinstance(camera, str) else camera
+    if not frame.metadata.iso:
+        raise ValueError(
+            f"the noise profile {profile.name} needs the ISO, which the file does not say: give it (--iso)"
+        )
+    profile.at_iso(frame.metadata.iso)  # an ISO outside its laws raises here, by name
+    return profile
+
+
+def _given_noise(frame: RawFrame, options: EnhanceOptions) -> NoiseParameters | None:
+    if options.gain is None or options.read is None:
+        return options.noise
+    return NoiseParameters.gaussian(options.gain, options.read, frame.sensor.saturation, "given")
+
+
+def _sampling(model: TrainedDenoiser | Denoise, options: EnhanceOptions, ratio: float, level: float) -> Sampling:
+    """What the weights were made for and their rule says, as far as nothing else was asked for."""
+    made_for = model.card.sampling if isinstance(model, TrainedDenoiser) else Sampling()
+    named = {name: getattr(options, name) for name in ("schedule", "transition", "increment")}
+    asked = replace(made_for, **{name: word for name, word in named.items() if word != "auto"})
+    steps = options.steps
+    if steps == "auto":
+        with_rule = model.card if isinstance(model, TrainedDenoiser) and asked == made_for else None
+        steps = asked.steps if with_rule is None else with_rule.steps(level)
+        steps = 0 if ratio == 1 else steps  # there is nothing to expose
+        steps = max(steps, int(options.samples > 1))
+    return replace(asked, steps=steps, **({"increment": "sampled"} if options.samples > 1 else {}))
+
+
+def _computes_in_bfloat16(model: TrainedDenoiser | Denoise, precision: Literal["auto", "fp32", "bf16"]) -> bool:
+    if precision != "auto" or not isinstance(model, TrainedDenoiser):
+        return precision == "bf16"
+    return is_good_at_bfloat16(next(model.parameters()).device)
+
+
+def ratio_of(frame: RawFrame, options: EnhanceOptions) -> float:
+    """The ratio that `plan` would choose, without looking for defects."""
+    if options.ratio != "auto":
+        return options.ratio
+    black = "auto" if options.black == "auto" else black_levels(options.black)
+    return auto_ratio(with_true_black(frame) if black == "auto" else with_black(frame, black))
+
+
 def auto_ratio(frame: RawFrame) -> float:
-    """The amplification that brings the mean of the greens, clipped at white, to `KEY`; within [1.5, 300]."""
+    """The amplification that brings the mean of the greens, clipped at white, to `KEY`; within [1, 300]."""
     sensor, period = frame.sensor, frame.sensor.cfa.period
     step = max(1, int((frame.mosaic.size / 4e6) ** 0.5))
     tiles = (np.arange(n // period * period) // period for n in frame.shape)  # of each line, the partial ones left out

@@ -15,10 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from exposurediffusion.enhancement.custom import CustomDenoiser
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.models.nafnet import pooling_recorded, release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
+
+Network = ExposureDenoiser | BayerOnXTrans | CustomDenoiser
 
 AUTO_AREA = 1_700_000  # packed pixels of a tile with its halo: about half a gigabyte in a network of width 16
 PROBES, PROBE_SIDE = 9, 256  # what a pooling network sees of a frame that is larger than its probes
@@ -94,14 +97,23 @@ class TiledDenoiser:
         tick: called after each tile.
     """
 
-    model: ExposureDenoiser | BayerOnXTrans
+    model: Network
     conditions: Conditions
     side: int | None = None
     autocast: bool = False
     tick: Callable[[], None] = lambda: None
 
     def tiles(self, shape: tuple[int, int]) -> list[Tile]:
-        """The tiles of planes of `shape`."""
+        """The tiles of planes of `shape`.
+
+        Raises:
+            ValueError: a side is given, but the denoiser has to see the whole frame.
+        """
+        if self.model.halo is None:
+            if self.side is not None:
+                raise ValueError("this denoiser does not say how far it sees (`halo`): it cannot work in tiles")
+            whole = slice(0, shape[0]), slice(0, shape[1])
+            return [Tile(whole, whole)]
         return split(shape, self.side, self.model.halo, self.model.multiple)
 
     def __call__(self, state: Float[Tensor, "1 c h w"], exposure: Float[Tensor, "1"]) -> Float[Tensor, "1 c h w"]:
@@ -128,7 +140,7 @@ class TiledDenoiser:
 
     def _evaluate(self, windows: list[tuple[slice, slice]], state: Tensor, exposure: Tensor) -> Tensor:
         """Evaluate the network on equally large windows of the frame."""
-        device = next(self.model.parameters()).device
+        device = next(self.model.parameters(), state).device
 
         def cut(planes: Tensor) -> Tensor:
             batch = torch.cat([planes[..., rows, columns] for rows, columns in windows])

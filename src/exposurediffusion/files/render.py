@@ -7,6 +7,7 @@ import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import imagecodecs
 import numpy as np
@@ -19,6 +20,7 @@ from exposurediffusion.files.dng import dng_chunks
 from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block
 from exposurediffusion.files.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
+from exposurediffusion.files.tone import HEADROOM, camera_table
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 
@@ -45,6 +47,17 @@ class Rendering:
         """The picture in 8 bits."""
         wide = self.rgb.dtype == np.uint16
         return ((self.rgb.astype(np.uint32) + 128) // 257).astype(np.uint8) if wide else self.rgb
+
+    def resized(self, longest: int) -> Rendering:
+        """The picture with at most so many pixels along its longer side; a smaller one as it is."""
+        height, width = self.rgb.shape[:2]
+        if max(height, width) <= longest:
+            return self
+        size = max(1, round(width * longest / max(height, width))), max(1, round(height * longest / max(height, width)))
+        planes = [Image.fromarray(self.rgb[..., i].astype(np.float32)) for i in range(3)]  # Pillow has no 16-bit RGB
+        small = np.stack([np.asarray(plane.resize(size, Image.Resampling.LANCZOS)) for plane in planes], axis=-1)
+        top = np.iinfo(self.rgb.dtype).max
+        return replace(self, rgb=np.rint(small).clip(0, top).astype(self.rgb.dtype))
 
     def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> Path:
         """Write the picture, with an sRGB profile and the EXIF of the raw that it came from.
@@ -94,7 +107,9 @@ class Rendering:
         return tiff_bytes([main, *(t for _, t in subs)], links, [(0, picture.nbytes)]), picture.data.cast("B")
 
 
-def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Rendering:
+def render(
+    frame: RawFrame, *, exposure: float = 0.0, tone: Literal["linear", "camera"] = "linear", quick: bool = False
+) -> Rendering:
     """Develop a frame: white balance as shot, the camera's colours to sRGB, highlights clipped, brightness as it is.
 
     The GainMaps of the DNG that the frame was read from are applied; corrections of the lens's geometry are not.
@@ -102,6 +117,8 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
     Args:
         frame: any; its baseline exposure is applied.
         exposure: EV by which to brighten besides.
+        tone: linear, or with the gentle contrast and shoulder of a camera's own pictures (`files.tone`), which shows
+            2 EV above white where the frame holds them. A quick picture is always linear.
         quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
 
     Returns:
@@ -111,8 +128,9 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
     frame = _evened(frame)
     if quick:
         return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata, frame.tags)
+    room = HEADROOM if tone == "camera" else 0.0
     # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
-    values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure))
+    values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure - room))
     plain = replace(
         metadata,
         make=None,
@@ -137,6 +155,7 @@ def render(frame: RawFrame, *, exposure: float = 0.0, quick: bool = False) -> Re
             highlight_mode=rawpy.HighlightMode.Clip,
             user_flip=0,
         )
+    rgb = camera_table()[rgb] if tone == "camera" else rgb
     left, top, width, height = shown_window(metadata, frame.shape)
     rgb = squared(rgb[top : top + height, left : left + width], metadata.pixel_aspect)
     return Rendering(upright(rgb, metadata.orientation), metadata, frame.tags)
