@@ -83,13 +83,14 @@ def test_enhance_writes_each_format(run, dark_dng, tmp_path, suffix):
     assert code == 0, err
     result = json.loads(out)["results"][0]
     assert result["output"] == str(target)
-    assert result["exposure"] == ("capture" if suffix == ".dng" else "reference")
+    assert result["exposure"] == ("reference" if suffix == ".tif" else "auto")
+    assert 0 <= result["baseline_exposure"] <= 3
     assert "profile SonyA7S2" in result["noise_source"]
     assert all(note in err for note in result["notes"])
     if suffix == ".dng":
         frame = read_raw(target)
         assert frame.shape == (128, 160)
-        assert frame.metadata.baseline_exposure == pytest.approx(np.log2(50), abs=0.01)
+        assert frame.metadata.baseline_exposure == result["baseline_exposure"]
     else:
         with Image.open(target) as image:
             assert image.size == (160, 128)
@@ -103,9 +104,11 @@ def test_enhance_a_folder_next_to_the_inputs(run, tmp_path):
     assert code == 0
     assert sorted(p.name for p in tmp_path.glob("*-enhanced.dng")) == ["a-enhanced.dng", "b-enhanced.dng"]
     assert len(out.splitlines()) == 2
-    code, _, err = run("enhance", tmp_path, "--ratio", 50)  # results are not inputs, and are not overwritten
-    assert code == 1
-    assert err.count("exists already") == 2
+    write_dng(tmp_path / "c.dng", capture())
+    code, out, _ = run("enhance", tmp_path, "--ratio", 50)  # results are not inputs, and are kept
+    assert code == 0
+    assert out.count("kept: it is there already") == 2
+    assert out.splitlines()[-1] == "1 done, 2 kept, 0 failed"
 
 
 def test_a_bad_file_does_not_stop_the_others(run, dark_dng, tmp_path):
@@ -117,7 +120,7 @@ def test_a_bad_file_does_not_stop_the_others(run, dark_dng, tmp_path):
     assert "broken.ARW" in err
     assert "missing.nef" in err
     assert "Traceback" not in err
-    assert len(out.splitlines()) == 1
+    assert out.splitlines()[1:] == ["1 done, 0 kept, 2 failed"]
     assert os.listdir(tmp_path / "out") == ["dark.dng"]
 
 
@@ -175,9 +178,9 @@ def test_one_output_file_for_two_inputs_is_wrong_usage(run, dark_dng, tmp_path):
 def test_an_output_is_not_overwritten_unasked_and_never_the_input(run, dark_dng, tmp_path):
     target = tmp_path / "x.dng"
     target.write_bytes(b"precious")
-    code, _, err = run("enhance", dark_dng, "-o", target, "--ratio", 50)
-    assert code == 1
-    assert is_one_line(err, "x.dng", "--overwrite")
+    code, out, _ = run("enhance", dark_dng, "-o", target, "--ratio", 50)
+    assert code == 0
+    assert "x.dng  kept" in out
     assert target.read_bytes() == b"precious"
     assert run("enhance", dark_dng, "-o", target, "--ratio", 50, "--overwrite")[0] == 0
     assert run("enhance", dark_dng, "-o", dark_dng, "--overwrite")[0] == 1

@@ -6,13 +6,15 @@ import io
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial, wraps
 from importlib import import_module
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, reason
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, as_usage, complain, reason
 from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
@@ -45,8 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not arguments or arguments[0] not in COMMANDS:
             return _overview(arguments)
-        function = command(arguments[0], arguments)
-        return tyro.cli(function, prog=f"expose {arguments[0]}", args=arguments[1:])
+        return _parsed(command(arguments[0], arguments), arguments)()
     except (UsageError, OutOfRange) as error:
         complain(str(error))
         return 2
@@ -58,6 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         complain("\n".join(line.rstrip() for line in reason(error).splitlines() if line.strip()))  # a list stays a list
         return 1
+
+
+def _parsed(function: Callable[..., int], arguments: list[str]) -> Callable[[], int]:
+    """The function with its arguments; what these refuse is wrong usage."""
+
+    @wraps(function)
+    def later(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return partial(function, *args, **kwargs)
+
+    with as_usage():
+        return tyro.cli(later, prog=f"expose {arguments[0]}", args=arguments[1:])
 
 
 def _overview(arguments: list[str]) -> int:

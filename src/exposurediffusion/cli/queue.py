@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class Queue:
 
     def run(self, jobs: list[Job]) -> None:
         """Do each job; one that fails is reported, and the others are done."""
-        due = [job for job in self._in_nobodys_way(jobs) if not self._is_kept(job)]
+        due = list(self._due(jobs))
         writing: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer, progress("", len(due) or None) as tick:
             for number, (job, reading) in enumerate(_read_ahead(due)):
@@ -59,29 +59,31 @@ class Queue:
                     writing = writer.submit(self._finish, job, frame, decided, result, started)
                 tick(done=number + 1)
 
-    def _in_nobodys_way(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """The jobs that would replace neither an input nor the result of another."""
+    def _due(self, jobs: list[Job]) -> Iterator[Job]:
+        """The jobs that are to be done: not those whose result is kept, or that something else is in the way of."""
         taken: dict[Path, Path] = {}
         for job in jobs:
             with self._reporting(job):
-                files = self.results.files(job)
-                for path in files:
-                    if path in taken:
-                        raise ValueError(
-                            f"{job.source}: it would overwrite the result of {taken[path]}: enhance it alone"
-                        )
-                    if path.exists() and path.samefile(job.source):
-                        raise ValueError(f"{path} exists already: it is the input")
-                taken |= dict.fromkeys(files, job.source)
-                yield job
+                self._check_free(job, taken)
+                taken |= dict.fromkeys(self.results.files(job), job.source)
+                if self._keeps(job):
+                    line = f"{job.target}  kept: it is there already (--overwrite replaces it)"
+                    self.summary.keep(line, input=str(job.source), output=str(job.target))
+                else:
+                    yield job
 
-    def _is_kept(self, job: Job) -> bool:
-        """Whether the result is there already and is kept; it is reported then."""
-        if self.results.overwrite or not job.target.exists():
-            return False
-        line = f"{job.target}  kept: it is there already (--overwrite replaces it)"
-        self.summary.keep(line, input=str(job.source), output=str(job.target))
-        return True
+    def _keeps(self, job: Job) -> bool:
+        return job.target.exists() and not self.results.overwrite
+
+    def _check_free(self, job: Job, taken: Mapping[Path, Path]) -> None:
+        """Raise a ValueError where a job would replace an input, the result of another, or a file unasked."""
+        for path in self.results.files(job):
+            if path in taken:
+                raise ValueError(f"{job.source}: it would overwrite the result of {taken[path]}: enhance it alone")
+            if path.exists() and path.samefile(job.source):
+                raise ValueError(f"{path} exists already: it is the input")
+            if path.exists() and not (self.results.overwrite or self._keeps(job)):
+                raise ValueError(f"{path} exists already: use --overwrite to replace it")
 
     @contextmanager
     def _reporting(self, job: Job) -> Iterator[None]:

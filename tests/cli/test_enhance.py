@@ -1,0 +1,123 @@
+"""What `expose enhance` makes of several files, and how pictures are written; see also `test_main`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exposurediffusion.cli.main import main
+from exposurediffusion.files.dng import write_dng
+from exposurediffusion.raw.read import read_raw
+from tests.frames import capture
+
+
+@pytest.fixture
+def enhance(tiny_weights, capsys):
+    """`expose enhance`: its exit code, and what it wrote to stdout and stderr."""
+
+    def run(*arguments):
+        code = main(["enhance", *map(str, arguments), "--weights", str(tiny_weights)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def album(tmp_path) -> Path:
+    """Three shots of two brightnesses, one in a subfolder, one in a hidden one."""
+    for place, ratio in (("a b.dng", 20.0), ("ü.dng", 80.0), ("sub/c.dng", 80.0), (".thumbs/d.dng", 80.0)):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        write_dng(tmp_path / "in" / place, capture(ratio=ratio))
+    return tmp_path / "in"
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+
+
+def test_subfolders_are_taken_if_asked_for_and_keep_their_places(enhance, album, tmp_path):
+    assert enhance(album, "-o", tmp_path / "flat", "--ratio", 50)[0] == 0
+    assert made(tmp_path / "flat") == ["a b.dng", "ü.dng"]
+    code, out, _ = enhance(album, "-o", tmp_path / "flat", "--ratio", 50, "--recursive")
+    assert code == 0
+    assert made(tmp_path / "flat") == ["a b.dng", "sub/c.dng", "ü.dng"]
+    assert out.splitlines()[-1] == "1 done, 2 kept, 0 failed"
+    assert "--recursive" in enhance(tmp_path)[2]  # where a folder holds none itself
+
+
+def test_one_ratio_for_all(enhance, album, tmp_path):
+    def ratios(ratio: str) -> list[float]:
+        _, out, _ = enhance(album, "-o", tmp_path / ratio, "--recursive", "--ratio", ratio, "--json")
+        return [result["ratio"] for result in json.loads(out)["results"]]
+
+    automatic, same = ratios("auto"), ratios("same")
+    assert automatic[0] < 0.5 * automatic[1]
+    assert same == pytest.approx([sorted(automatic)[1]] * 3)
+
+
+def test_denoising_alone(enhance, dark_dng, tmp_path):
+    code, out, _ = enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 1, "--json")
+    assert code == 0
+    assert (json.loads(out)["results"][0]["steps"], json.loads(out)["results"][0]["baseline_exposure"]) == (0, 0)
+    light = [float(read_raw(path).planes.mean()) for path in (dark_dng, tmp_path / "x.dng")]
+    assert light[1] == pytest.approx(light[0], rel=0.2)
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("jpg", ".jpg"), ("tif", ".tif"), ("jpeg", ".jpg"), ("tiff", ".tif")])
+def test_formats_have_their_usual_names(enhance, dark_dng, tmp_path, name, suffix):
+    assert enhance(dark_dng, "-o", tmp_path, "--format", name, "--ratio", 50)[0] == 0
+    assert made(tmp_path) == [f"dark{suffix}"]
+
+
+def test_pictures_have_size_quality_brightness_and_tone(enhance, dark_dng, tmp_path):
+    def picture(*options) -> tuple[Path, np.ndarray]:
+        path = tmp_path / "x.jpg"
+        assert enhance(dark_dng, "-o", path, "--ratio", 50, "--overwrite", *options)[0] == 0
+        return path, np.asarray(Image.open(path)).astype(float)
+
+    path, plain = picture()
+    size = path.stat().st_size
+    assert plain.shape == (128, 160, 3)
+    assert picture("--size", 64)[1].shape == (51, 64, 3)
+    assert picture("--quality", 40)[0].stat().st_size < 0.6 * size
+    assert picture("--ev", 1)[1].mean() > plain.mean() + 20
+    linear = picture("--tone", "linear")[1]
+    assert 3 < abs(linear - plain).mean() < 60
+
+
+def test_a_page_before_and_after(enhance, dark_dng, tmp_path):
+    assert enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, "--before-after")[0] == 0
+    assert made(tmp_path) == ["x-compare.html", "x.dng"]
+    assert b"data:image/jpeg" in (tmp_path / "x-compare.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--size", "3"], "size is at least 16"),
+        (["--quality", "0"], "quality lies between 1 and 100"),
+        (["--ev", "nan"], "ev lies between"),
+        (["--gain", "2"], "belong together"),
+        (["--iso", "0"], "iso lies between"),
+    ],
+)
+def test_wrong_values_are_wrong_usage(enhance, dark_dng, tmp_path, options, says):
+    code, _, err = enhance(dark_dng, "-o", tmp_path / "x.jpg", *options)
+    assert code == 2
+    assert says in err
+    assert not made(tmp_path)
+
+
+def test_a_profile_that_cannot_be_used_is_an_error(enhance, tmp_path):
+    frame = capture()
+    nameless = write_dng(tmp_path / "n.dng", type(frame)(frame.mosaic, frame.sensor))
+    code, _, err = enhance(nameless, "-o", tmp_path / "x.dng", "--ratio", 50, "--camera", "NikonD850")
+    assert code == 1
+    assert "--iso" in err
+    code, out, _ = enhance(
+        nameless, "-o", tmp_path / "x.dng", "--ratio", 50, "--camera", "NikonD850", "--iso", 800, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["results"][0]["noise_source"].startswith("profile NikonD850 at ISO 800")
