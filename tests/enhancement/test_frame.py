@@ -71,6 +71,47 @@ def test_capture_exposure_is_dark_and_keeps_the_highlights(tiny_model):
     )
 
 
+@pytest.mark.parametrize(("lamp", "headroom"), [(0.9, 0), (1.8, 1), (3.5, 2), (7.0, 3), (12.0, 3)])
+def test_an_automatic_exposure_has_headroom_for_what_the_capture_holds(tiny_model, lamp, headroom):
+    clean = scene(64, 80)
+    clean[clean > 1] = lamp
+    frame = capture().with_planes(clean / 50)
+    result = enhance(
+        frame, Truth(tiny_model.card, clean[None], 50.0).eval(), ratio=50.0, faithful=False, exposure="auto"
+    )
+    assert result.metadata.baseline_exposure == headroom
+    torch.testing.assert_close(result.planes, (clean / 2**headroom).clamp(max=1), atol=1e-5, rtol=0)
+
+
+def test_a_bright_pixel_or_a_clipped_lamp_needs_no_headroom(tiny_model):
+    clean = scene(64, 80)
+    clean[clean > 1] = 50.0  # clipped in the capture
+    clean[:, 0, 0] = 5.0  # one of 5120, more than 0.01 %
+    model = Truth(tiny_model.card, clean[None], 50.0).eval()
+    options = {"ratio": 50.0, "faithful": False, "defects": False, "exposure": "auto"}
+    frame = capture().with_planes(clean / 50)
+    assert enhance(frame, model, **options).metadata.baseline_exposure == 3
+    clean[:, 0, 0] = 0.1
+    assert enhance(capture().with_planes(clean / 50), model, **options).metadata.baseline_exposure == 0
+
+
+def test_an_automatic_exposure_is_never_darker_than_the_capture(tiny_model):
+    clean = scene(64, 80)
+    clean[clean > 1] = 1.45
+    clean[:, :4, :4] = 1.5  # clipped in the capture: stays white
+    frame = capture().with_planes(clean / 1.5)
+    result = enhance(
+        frame,
+        Truth(tiny_model.card, clean[None], 1.5).eval(),
+        ratio=1.5,
+        faithful=False,
+        defects=False,
+        exposure="auto",
+    )
+    assert result.metadata.baseline_exposure == pytest.approx(log2(1.5))
+    assert float(result.planes[:, :4, :4].min()) > 0.9999
+
+
 def test_highlights_just_above_white_come_from_the_bracket(tiny_model):
     clean = scene(64, 80)
     clean[clean > 1] = 3.0

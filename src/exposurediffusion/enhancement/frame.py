@@ -120,7 +120,10 @@ def run_plan(
 
 
 def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
-    """By how much the output is darker than the reference exposure."""
+    """By how much the output is darker than the reference exposure.
+
+    Never darker than the capture: what is clipped there would be less than white, and editors would show it coloured.
+    """
     if decided.options.exposure == "reference":
         return 1.0
     if decided.options.exposure == "capture":
@@ -128,7 +131,7 @@ def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
     held = decided.frame.planes < 1  # what is clipped in the capture is lost already
     values = estimate[0][held]
     fits = (h for h in range(HEADROOM) if int((values > 2**h).sum()) <= CLIPPED * values.numel())
-    return 2.0 ** next(fits, HEADROOM)
+    return min(decided.ratio, 2.0 ** next(fits, HEADROOM))
 
 
 def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:

@@ -43,7 +43,8 @@ class EnhanceOptions:
         defects: find and mend hot, warm and dead sites.
         dark: a raw frame taken with the lens cap on, whose hot sites are mended too.
         exposure: reference: brightened by the ratio, as a long exposure, highlights clipped; auto: the same with
-            headroom: divided by 2^h, with h EV noted for editors, h the smallest of 0 to 3 that keeps the highlights;
+            headroom: divided by 2^h, with h EV noted for editors, h the smallest of 0 to 3 that keeps the highlights
+            (of small ratios the exposure of the capture);
             capture: as dark as it was, with the whole brightening noted for editors.
         strength: 1 is the clean image, 0 the capture, between is a blend; auto: leaves a grain of 0.5 % of white.
         luma: strength for brightness alone, instead of strength.

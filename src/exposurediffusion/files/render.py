@@ -20,7 +20,7 @@ from exposurediffusion.files.dng import dng_chunks
 from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block
 from exposurediffusion.files.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
-from exposurediffusion.files.tone import HEADROOM, camera_table
+from exposurediffusion.files.tone import HEADROOM, camera_tone
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 
@@ -155,7 +155,7 @@ def render(
             highlight_mode=rawpy.HighlightMode.Clip,
             user_flip=0,
         )
-    rgb = camera_table()[rgb] if tone == "camera" else rgb
+    rgb = camera_tone(rgb) if tone == "camera" else rgb
     left, top, width, height = shown_window(metadata, frame.shape)
     rgb = squared(rgb[top : top + height, left : left + width], metadata.pixel_aspect)
     return Rendering(upright(rgb, metadata.orientation), metadata, frame.tags)
