@@ -121,3 +121,11 @@ def test_a_profile_that_cannot_be_used_is_an_error(enhance, tmp_path):
     )
     assert code == 0
     assert json.loads(out)["results"][0]["noise_source"].startswith("profile NikonD850 at ISO 800")
+
+
+def test_info_says_of_each_file_what_would_be_done(album, capsys):
+    assert main(["info", str(album), "--recursive", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [Path(result["input"]).name for result in results] == ["a b.dng", "ü.dng", "c.dng"]
+    assert all({"ratio", "brighter (EV)", "steps T", "weights"} <= result.keys() for result in results)
+    assert results[0]["ratio"] < results[1]["ratio"] == pytest.approx(results[2]["ratio"])

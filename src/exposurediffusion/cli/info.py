@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,43 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.cli.console import Flag, Positional, Summary, UsageError, as_usage, reason
-from exposurediffusion.enhancement.corrections import Prepared, prepare
+from exposurediffusion.cli.jobs import find_sources
+from exposurediffusion.enhancement.options import EnhanceOptions
+from exposurediffusion.enhancement.plan import EnhancePlan, plan
 from exposurediffusion.physics.camera import calibrated_cameras, load_profile
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
+from exposurediffusion.weights.file import load
 
 
-def info(inputs: Positional[tuple[Path, ...]], /, camera: str = "auto", json: Flag = False) -> int:
-    """Say what is known of raw files, and where each number comes from.
+def info(
+    inputs: Positional[tuple[Path, ...]],
+    /,
+    camera: str = "auto",
+    weights: str = "default",
+    recursive: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Say what is known of raw files, where each number comes from, and what `expose enhance` would do.
 
     Args:
-        inputs: raw files.
+        inputs: raw files, or folders of them.
         camera: noise profile, a name or a JSON file; auto: by the camera's name.
+        weights: of `expose enhance`.
+        recursive: take the raw files in subfolders too.
         json: print as JSON.
     """
     if not inputs:
-        raise UsageError("no input: give raw files")
-    with as_usage():
-        profile = None if camera == "auto" else load_profile(camera)
+        raise UsageError("no input: give raw files or folders")
     summary = Summary(json)
-    for path in inputs:
+    with as_usage():
+        options, model = EnhanceOptions(camera=camera), load(weights)
+        if camera != "auto":
+            load_profile(camera)
+    for path in find_sources(inputs, recursive, summary):
         try:
             frame = read_raw(path)
-            facts = describe_frame(frame, prepare(frame, camera=profile))
+            facts = describe_frame(frame, plan(frame, model, options), weights)
         except (ValueError, OSError) as error:
             summary.fail(reason(error), input=str(path))
             continue
@@ -42,19 +57,19 @@ def info(inputs: Positional[tuple[Path, ...]], /, camera: str = "auto", json: Fl
     return summary.finish()
 
 
-def describe_frame(frame: RawFrame, ready: Prepared) -> dict[str, Any]:
+def describe_frame(frame: RawFrame, decided: EnhancePlan, weights: str) -> dict[str, Any]:
     """The facts that `expose info` prints, by name."""
-    data, sensor, noise = frame.metadata, frame.sensor, ready.noise
+    data, sensor, noise = frame.metadata, frame.sensor, decided.noise
     return {
         "camera": data.camera or None,
         "size": f"{frame.shape[1]} x {frame.shape[0]}",
         "colour filter": sensor.cfa.name if sensor.cfa.is_bayer else f"X-Trans at {sensor.cfa.origin}",
         "black level of the file (DN)": _each(sensor.black_level),
-        "black level of the frame (DN)": _each(ready.frame.sensor.black_level),
+        "black level of the frame (DN)": _each(decided.frame.sensor.black_level),
         "white level (DN)": sensor.white_level,
         "masked pixels": sum(area.values.size for area in frame.optical_black),
-        "defects found": ready.found,
-        "defects listed": ready.listed,
+        "defects found": decided.found,
+        "defects listed": decided.listed,
         "ISO": data.iso,
         "shutter (s)": data.shutter,
         "aperture": data.aperture,
@@ -64,7 +79,12 @@ def describe_frame(frame: RawFrame, ready: Prepared) -> dict[str, Any]:
         "gain (DN per electron)": round(float(noise.gain), 4),
         "read noise (DN)": round(float(noise.read_variance) ** 0.5, 3),
         "noise from": noise.source,
-        **{f"note {number}": text for number, text in enumerate(ready.frame.notes, 1)},
+        "ratio": decided.ratio,
+        "brighter (EV)": round(log2(decided.ratio), 2),
+        "noise when amplified (white = 1)": round(decided.noise_level, 4),
+        "steps T": decided.sampling.steps,
+        "weights": weights,
+        **{f"note {number}": text for number, text in enumerate(decided.frame.notes, 1)},
     }
 
 

@@ -72,7 +72,7 @@ def find_jobs(
     chosen = format or "dng"
     suffix = _SUFFIXES.get(chosen, f".{chosen}")
     jobs = []
-    for source, folder in _sources(inputs, recursive, summary).items():
+    for source, folder in find_sources(inputs, recursive, summary).items():
         if output is None:
             target = source.with_name(f"{source.stem}-enhanced{suffix}")
         elif is_folder:
@@ -88,7 +88,7 @@ def _format_of(path: Path) -> Format | None:
     return next((_FORMATS.get(known, known) for known in _KNOWN if known == name), None)
 
 
-def _sources(inputs: tuple[Path, ...], recursive: bool, summary: Summary) -> dict[Path, Path]:
+def find_sources(inputs: tuple[Path, ...], recursive: bool, summary: Summary) -> dict[Path, Path]:
     """The raw files, each once, with the folder below which it keeps its place."""
     sources: dict[Path, Path] = {}
     for path in inputs:

@@ -54,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted; what was finished is kept, nothing is half written")
         return INTERRUPTED
+    except BrokenPipeError:  # as of `| head`
+        sys.stdout = None  # what is left in it has no reader
+        return 1
     except (ValueError, OSError) as error:
         if "--debug" in arguments:
             raise
