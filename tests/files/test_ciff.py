@@ -50,7 +50,7 @@ def test_damaged_crw_is_no_error(tmp_path: Path) -> None:
 
 
 def test_mrw(tmp_path: Path) -> None:
-    tiff = tiff_bytes([{271: text_entry("Minolta"), 272: text_entry("A2")}, {34855: entry(3, 64)}], {34665: 1}, [])
+    tiff = tiff_bytes([{271: text_entry("Minolta"), 272: text_entry("A2")}, {34855: entry(3, 64)}], {34665: [1]}, [])
     blocks = b"\0PRD" + struct.pack(">I", 24) + bytes(24) + b"\0TTW" + struct.pack(">I", len(tiff)) + tiff
     (tmp_path / "a.mrw").write_bytes(b"\0MRM" + struct.pack(">I", len(blocks)) + blocks)
     tags = read_tags(tmp_path / "a.mrw")

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import tifffile
 
 from exposurediffusion.files import atomic as files
-from exposurediffusion.files.dng import OUTPUT_BLACK, OUTPUT_WHITE, dng_chunks, write_dng
+from exposurediffusion.files.dng import dng_chunks, write_dng
+from exposurediffusion.files.dng_samples import Bits, Compression, encode, levels
 from exposurediffusion.files.exif import FileTags, capture_tags, read_tags
 from exposurediffusion.files.render import render
 from exposurediffusion.files.tiff import (
@@ -29,6 +31,7 @@ from exposurediffusion.files.tiff import (
     text_entry,
     tiff_bytes,
 )
+from exposurediffusion.files.xmp import packet
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_raw
@@ -50,6 +53,7 @@ METADATA = Metadata(
 )
 PHASES = [CFA(name) for name in ("RGGB", "BGGR", "GRBG", "GBRG", "XTRANS")]
 PHASES += [CFA("XTRANS", (1, 5)), CFA("XTRANS", (4, 2))]
+(OUTPUT_BLACK,), OUTPUT_WHITE = levels(0.0, "16")
 
 
 def frame_of(cfa: CFA, shape: tuple[int, int] = (67, 93), dtype: type = np.uint16, **metadata: object) -> RawFrame:
@@ -84,9 +88,9 @@ def rich_source(path: Path) -> Path:
     raw = read_tags(path).raw
     data = path.read_bytes()
     strips = [data[int(t[273].numbers[0]) :][: int(t[279].numbers[0])] for t in (main, raw)]
-    links = {330: 1, 34665: 2, 34853: 3}
+    links = {330: [1], 34665: [2], 34853: [3]}
     path.write_bytes(
-        tiff_bytes([main, raw, exif, gps], links, [(i, len(s)) for i, s in enumerate(strips)])
+        tiff_bytes([main, raw, exif, gps], links, [(i, [len(s)]) for i, s in enumerate(strips)])
         + b"".join(s + b"\0" * (len(s) % 2) for s in strips)
     )
     return path
@@ -109,7 +113,7 @@ def test_a_level_between_two_steps_is_right_on_average(tmp_path: Path) -> None:
     sensor = Sensor.uniform(CFA("RGGB"), 0, 1)
     level = (100 + 0.3) / (OUTPUT_WHITE - OUTPUT_BLACK)  # plain rounding would give 100 everywhere
     frame = RawFrame(np.full((200, 200), level, np.float32), sensor)
-    steps = read_raw(write_dng(tmp_path / "a.dng", frame)).mosaic - OUTPUT_BLACK
+    steps = read_raw(write_dng(tmp_path / "a.dng", frame, bits="16")).mosaic - OUTPUT_BLACK
     assert set(np.unique(steps)) == {100, 101}
     assert abs(steps.mean() - 100.3) < 4 * (0.3 * 0.7 / steps.size) ** 0.5
 
@@ -118,7 +122,7 @@ def test_a_level_between_two_steps_is_right_on_average(tmp_path: Path) -> None:
 def test_floats_return_to_a_step(tmp_path: Path, cfa: CFA) -> None:
     black = tuple(500.0 + i for i in range(cfa.period**2))
     frame = replace(frame_of(cfa, dtype=np.float32), sensor=Sensor(cfa, black, 16383))
-    back = read_raw(write_dng(tmp_path / "a.dng", frame))
+    back = read_raw(write_dng(tmp_path / "a.dng", frame, bits="16"))
     assert back.sensor == Sensor.uniform(back.sensor.cfa, OUTPUT_BLACK, OUTPUT_WHITE)
     error = back.sensor.normalise(back.mosaic) - frame.sensor.normalise(frame.mosaic)
     assert error.abs().max().item() * (OUTPUT_WHITE - OUTPUT_BLACK) < 1.01
@@ -128,7 +132,7 @@ def test_negative_noise_survives_and_nonsense_is_clipped(tmp_path: Path) -> None
     values = np.full((64, 64), 512, np.float32)
     values[0, :6] = (512 - 0.05 * 15871, 0.5 * 15871 + 512, 1e9, -1e9, np.nan, np.inf)
     frame = RawFrame(values, Sensor.uniform(CFA("RGGB"), 512, 16383))
-    back = read_raw(write_dng(tmp_path / "a.dng", frame))
+    back = read_raw(write_dng(tmp_path / "a.dng", frame, bits="16"))
     x = back.sensor.normalise(back.mosaic)[0, :6].numpy()
     np.testing.assert_allclose(x[:3], (-0.05, 0.5, 1), atol=1e-5)
     assert x[3] == pytest.approx(-OUTPUT_BLACK / (OUTPUT_WHITE - OUTPUT_BLACK))
@@ -207,7 +211,7 @@ def test_what_the_photographer_set_is_kept(tmp_path: Path) -> None:
     directories = [tags.main | asked, tags.raw]
     data = source.read_bytes()
     strips = [data[int(t[273].numbers[0]) :][: int(t[279].numbers[0])] for t in directories]
-    head = tiff_bytes(directories, {330: 1}, [(i, len(s)) for i, s in enumerate(strips)])
+    head = tiff_bytes(directories, {330: [1]}, [(i, [len(s)]) for i, s in enumerate(strips)])
     source.write_bytes(head + b"".join(s + b"\0" * (len(s) % 2) for s in strips))
     frame = read_raw(source)
     shown = replace(frame.metadata, user_crop=(0.25, 0.1, 0.75, 0.9), pixel_aspect=0.5)
@@ -217,6 +221,89 @@ def test_what_the_photographer_set_is_kept(tmp_path: Path) -> None:
     assert back.user_crop == pytest.approx((0.25, 0.1, 0.75, 0.9))
     assert back.pixel_aspect == pytest.approx(0.5)
     assert read_tags(written).raw[50718].numbers == (1, 2)
+
+
+def test_a_cleaned_frame_says_so(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.01, (256, 256)).astype(np.float32)
+    clean = RawFrame(noise + 0.3, Sensor.uniform(CFA("GBRG"), 0, 1), replace(METADATA, history={"Ratio": 'a "b" <c>'}))
+    main = read_tags(write_dng(tmp_path / "a.dng", clean)).main
+    description = ElementTree.fromstring(main[700].data.decode().split("?>", 1)[1].rsplit("<?", 1)[0])[0][0]
+    assert description.attrib["{urn:exposurediffusion:1.0:}Ratio"] == 'a "b" <c>'
+    back = read_raw(tmp_path / "a.dng").metadata
+    assert back.noise_profile is not None
+    for slope, offset in zip(back.noise_profile[0::2], back.noise_profile[1::2], strict=True):
+        assert (0.3 * slope + offset) ** 0.5 == pytest.approx(0.01, rel=0.1)
+    assert read_tags(tmp_path / "a.dng").first(50935) == entry(RATIONAL, 1)
+    taken = read_tags(write_dng(tmp_path / "b.dng", replace(clean, metadata=METADATA)))
+    assert not {700, 50935, 51041} & (taken.main | taken.raw).keys()
+
+
+@pytest.mark.parametrize("bits", ["auto", "16", "16f", "32f"])
+@pytest.mark.parametrize("compression", ["none", "lossless"])
+@pytest.mark.parametrize(("name", "shape"), [("GRBG", (301, 517)), ("XTRANS", (300, 601)), ("RGGB", (40, 100))])
+def test_every_form_holds_the_same_light(tmp_path: Path, bits: Bits, compression: Compression, name, shape) -> None:
+    light = np.random.default_rng(2).uniform(-0.02, 1, shape).astype(np.float32)
+    frame = RawFrame(light, Sensor.uniform(CFA(name), 0, 1), METADATA)
+    back = read_raw(write_dng(tmp_path / "a.dng", frame, bits=bits, compression=compression))
+    step = {"16f": 2.0**-11, "32f": 2.0**-20}.get(bits, 1 / back.sensor.saturation)
+    assert np.abs(back.sensor.normalise(back.mosaic).numpy() - light).max() <= 1.01 * step
+    assert (back.mosaic.dtype == np.float32) == bits.endswith("f")
+
+
+@pytest.mark.parametrize(("name", "factor"), [("RGGB", 0.55), ("XTRANS", 0.75)])
+def test_a_smooth_picture_is_stored_in_less_room(name: str, factor: float) -> None:
+    y, x = np.mgrid[:576, :576].astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.002, (576, 576)).astype(np.float32)
+    frame = RawFrame(0.3 + 0.2 * np.sin(x / 90) * np.cos(y / 70) + noise, Sensor.uniform(CFA(name), 0, 1), METADATA)
+    sizes = sum(encode(frame, 0, "auto", "lossless").sizes), sum(encode(frame, 0, "auto", "none").sizes)
+    assert sizes[0] < factor * sizes[1]
+
+
+@pytest.mark.parametrize(("ev", "white"), [(0.0, 16383), (1.5, 16383), (2.0, 32767), (3.0, 65535), (5.0, 1)])
+def test_rounding_is_never_seen(ev: float, white: float) -> None:
+    """Half an sRGB code in the darks, root mean square, after the editor's brightening."""
+    (black,), found = levels(ev, "auto")
+    assert found == white
+    if black:
+        light = np.full((256, 256), 0.01 / 2**ev, np.float32)  # in the linear part of sRGB's curve
+        frame = RawFrame(light, Sensor.uniform(CFA("RGGB"), 0, 1), replace(METADATA, baseline_exposure=ev))
+        stored = np.concatenate([np.frombuffer(b, "<u2") for b in encode(frame, ev, "auto", "none").blocks])
+        error = (stored.astype(float) - black) / (white - black) - light.ravel()
+        assert 255 * 12.92 * 2**ev * error.std() < 0.5
+        assert abs(error.mean()) < 4 * error.std() / light.size**0.5
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"no xml",
+        b"<a>&x;</a>",
+        b"<!DOCTYPE a [<!ENTITY x 'y'>]><a/>",
+        b"\xff\xfe<\0",
+        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>",
+    ],
+)
+def test_an_xmp_that_is_none_gives_way(source: bytes) -> None:
+    made = packet(Entry(BYTE, source), {"Ratio": "2"})
+    assert made is not None
+    assert b'exd:Ratio="2"' in made.data
+    assert b"ENTITY" not in made.data
+    ElementTree.fromstring(made.data.decode().split("?>", 1)[1].rsplit("<?", 1)[0])
+
+
+def test_the_source_keeps_its_xmp_and_gets_ours_beside_it() -> None:
+    source = (
+        b'<?xpacket begin="" id="x"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="uuid:1" '
+        b'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
+    made = packet(Entry(BYTE, source), {"Ratio": "2"})
+    assert made is not None
+    kept, ours = ElementTree.fromstring(made.data.decode().split("?>", 1)[1].rsplit("<?", 1)[0])[0]
+    assert kept.attrib["{http://ns.adobe.com/xap/1.0/}Rating"] == "4"
+    about = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
+    assert ours.attrib[about] == kept.attrib[about] == "uuid:1"
+    assert packet(Entry(BYTE, source), None) == Entry(BYTE, source)
 
 
 def test_facts_in_ifd0_go_into_the_exif() -> None:

@@ -38,7 +38,7 @@ def camera_file(
     thumbnail, strip = (int(first[273].numbers[0]), first[279]), (int(raw[273].numbers[0]), raw[279])
     blocks = [data[at : at + int(length.numbers[0])] for at, length in (thumbnail, strip)]
     first = {tag: value for tag, value in first.items() if tag not in (34665, 34853)} | (main or {})
-    head = tiff_bytes([first, raw | (changes or {})], {330: RAW}, [(i, len(b)) for i, b in enumerate(blocks)])
+    head = tiff_bytes([first, raw | (changes or {})], {330: [RAW]}, [(i, [len(b)]) for i, b in enumerate(blocks)])
     path.write_bytes(head + b"".join(b + b"\0" * (len(b) % 2) for b in blocks))
     return path
 

@@ -14,6 +14,7 @@ from exposurediffusion.cli.jobs import Job
 from exposurediffusion.enhancement.frame import Enhanced
 from exposurediffusion.files.comparison import write_comparison
 from exposurediffusion.files.dng import write_dng
+from exposurediffusion.files.dng_samples import Bits, Compression
 from exposurediffusion.files.images import write_map
 from exposurediffusion.files.render import Rendering, render
 from exposurediffusion.physics.sensor import RawFrame
@@ -26,6 +27,9 @@ class ResultOptions:
     Attributes:
         ev: brightness of pictures (PNG, TIFF, JPEG), EV.
         tone: of pictures: camera, a gentle curve with a shoulder; linear; auto: camera for PNG and JPEG.
+        bits: of a DNG: 16: integers, dithered; 16f, 32f: floating point, which not every editor opens; auto: integers
+            of 14 to 16 bits where their rounding cannot be seen, else 16f.
+        compression: of a DNG: lossless, as cameras write it; none.
         quality: of a JPEG, 1 to 100.
         size: of pictures: at most so many pixels along the longer side.
         before_after: write NAME-compare.html too, one page with capture and result under a slider, for any browser.
@@ -34,6 +38,8 @@ class ResultOptions:
 
     ev: float = 0.0
     tone: Literal["auto", "camera", "linear"] = "auto"
+    bits: Bits = "auto"
+    compression: Compression = "lossless"
     quality: int = 95
     size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS", help_behavior_hint="")] = None
     before_after: Flag = False
@@ -78,7 +84,7 @@ def write_result(job: Job, capture: RawFrame, ratio: float, result: Enhanced, op
         before = _picture(capture, log2(ratio), job, options)
         write_comparison(job.comparison, job.source.name, before, _picture(result.frame, 0, job, options))
     if job.format == "dng":
-        write_dng(job.target, result.frame)
+        write_dng(job.target, result.frame, bits=options.bits, compression=options.compression)
     else:
         _picture(result.frame, 0, job, options).save(job.target, quality=options.quality)
 

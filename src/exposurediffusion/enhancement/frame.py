@@ -20,6 +20,7 @@ from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, amplified, plan
 from exposurediffusion.enhancement.strength import blend
 from exposurediffusion.enhancement.tiles import Network, TiledDenoiser
+from exposurediffusion.files.atomic import SOFTWARE_NAME
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import packed_shape, unpack
@@ -114,9 +115,30 @@ def run_plan(
         for x in maps.values():
             x *= decided.luma / darker
     exposure = frame.metadata.baseline_exposure + log2(darker)
-    result = frame.with_planes(estimate[0], baseline_exposure=exposure)
+    result = frame.with_planes(estimate[0], baseline_exposure=exposure, history=_history(model, decided))
     shown = {name: unpack(x[0], frame.sensor.cfa, frame.shape).numpy() for name, x in maps.items()}
     return Enhanced(result, **shown, row_offsets=rows, column_offsets=columns)
+
+
+def _history(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> dict[str, str]:
+    """How the result came about, for its file."""
+    if isinstance(model, TrainedDenoiser):
+        weights = {"Weights": model.card.name or "unnamed", "WeightsDigest": model.digest}
+    else:
+        weights = {"Weights": getattr(model, "__name__", type(model).__name__)}
+    return {
+        "Program": SOFTWARE_NAME,
+        **weights,
+        "Ratio": f"{decided.ratio:g}",
+        "Steps": str(decided.sampling.steps),
+        "Increment": decided.sampling.increment,
+        "Samples": str(decided.options.samples),
+        "Seed": str(decided.options.seed),
+        "Luma": f"{decided.luma:g}",
+        "Chroma": f"{decided.chroma:g}",
+        "Faithful": "on" if decided.options.faithful else "off",
+        "Noise": decided.noise.source,
+    }
 
 
 def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:

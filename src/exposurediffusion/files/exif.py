@@ -203,5 +203,5 @@ def exif_block(metadata: Metadata, source: FileTags | None, software: str) -> by
     main |= {ORIENTATION: entry(SHORT, 1), SOFTWARE: text_entry(software)}
     exif[40961] = entry(SHORT, 1)  # ColorSpace: sRGB
     subs = [(tag, tags) for tag, tags in ((EXIF_IFD, exif), (GPS_IFD, gps)) if tags]
-    links = {tag: number for number, (tag, _) in enumerate(subs, 1)}
+    links = {tag: [number] for number, (tag, _) in enumerate(subs, 1)}
     return b"Exif\0\0" + tiff_bytes([main, *(tags for _, tags in subs)], links, [])

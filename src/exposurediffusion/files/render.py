@@ -103,8 +103,8 @@ class Rendering:
         picture = np.ascontiguousarray(self.rgb, dtype=self.rgb.dtype.newbyteorder("<"))
         main |= rgb_tags(picture) | {SOFTWARE: text_entry(SOFTWARE_NAME), 34675: Entry(UNDEFINED, _srgb_profile())}
         subs = [(tag, t) for tag, t in ((EXIF_IFD, exif), (GPS_IFD, gps)) if t]
-        links = {tag: number for number, (tag, _) in enumerate(subs, 1)}
-        return tiff_bytes([main, *(t for _, t in subs)], links, [(0, picture.nbytes)]), picture.data.cast("B")
+        links = {tag: [number] for number, (tag, _) in enumerate(subs, 1)}
+        return tiff_bytes([main, *(t for _, t in subs)], links, [(0, [picture.nbytes])]), picture.data.cast("B")
 
 
 def render(
@@ -144,7 +144,7 @@ def render(
     )  # a camera's name would invite LibRaw's special treatment of that camera's files
     bright = RawFrame(_extended(frame.sensor.digitise(values), frame.sensor.cfa), frame.sensor, plain)
     del values
-    with rawpy.imread(io.BytesIO(b"".join(dng_chunks(bright)))) as raw:
+    with rawpy.imread(io.BytesIO(b"".join(dng_chunks(bright, bits="16", compression="none")))) as raw:
         rgb = raw.postprocess(
             use_camera_wb=True,
             output_color=rawpy.ColorSpace.sRGB,

@@ -8,10 +8,11 @@ copies it, so the forty lines that it takes live here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedIOBase
+from itertools import accumulate
 
 import numpy as np
 
@@ -156,26 +157,37 @@ def rgb_tags(picture: np.ndarray) -> Tags:
     }
 
 
-def tiff_bytes(directories: Sequence[Tags], links: dict[int, int], blocks: Sequence[tuple[int, int]]) -> bytes:
-    """Header and directories of a little-endian TIFF file whose data blocks follow in order.
+STRIP_OFFSETS, TILE_OFFSETS, TILE_SIZES = 273, 324, 325
+
+
+def tiff_bytes(
+    directories: Sequence[Tags], links: Mapping[int, Sequence[int]], blocks: Sequence[tuple[int, Sequence[int]]]
+) -> bytes:
+    """Header and directories of a little-endian TIFF file whose data blocks follow in order, each from an even place.
 
     Args:
         directories: the first is IFD0, the others are its sub-directories.
-        links: tag of IFD0 -> number of the directory that it points to.
-        blocks: (number of the directory, length in bytes) of each data block, one strip each. The tags StripOffsets
-            are added here; everything else must be in the directories.
+        links: tag of IFD0 -> numbers of the directories that it points to.
+        blocks: (number of a directory, lengths in bytes of its strips or tiles). Their offsets are added here, those of
+            tiles where the directory has TileByteCounts; everything else must be in the directories.
     """
     filled = [dict(tags) for tags in directories]
-    pointers = [(0, tag) for tag in links] + [(number, 273) for number, _ in blocks]
-    for number, tag in pointers:
-        filled[number][tag] = entry(LONG, 0)
+    for tag, numbers in links.items():
+        filled[0][tag] = entry(LONG, *(0 for _ in numbers))
+    for number, lengths in blocks:
+        filled[number][_offsets(filled[number])] = entry(LONG, *(0 for _ in lengths))
     starts, position = [], 8
     for tags in filled:
         starts.append(position)
         position += len(ifd_bytes(tags, position))
-    for tag, number in links.items():
-        filled[0][tag] = entry(LONG, starts[number])
-    for number, length in blocks:
-        filled[number][273] = entry(LONG, position)
-        position += length + length % 2
+    for tag, numbers in links.items():
+        filled[0][tag] = entry(LONG, *(starts[number] for number in numbers))
+    for number, lengths in blocks:
+        offsets = list(accumulate((length + length % 2 for length in lengths), initial=position))
+        filled[number][_offsets(filled[number])] = entry(LONG, *offsets[:-1])
+        position = offsets[-1]
     return b"II*\0" + struct.pack("<I", 8) + b"".join(map(ifd_bytes, filled, starts))
+
+
+def _offsets(tags: Tags) -> int:
+    return TILE_OFFSETS if TILE_SIZES in tags else STRIP_OFFSETS

@@ -5,6 +5,7 @@ Normalised: black level 0, white level 1; a value may be negative (noise around 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +111,7 @@ class Metadata:
         user_crop: top, left, bottom, right of what the photographer chose to show, parts (0..1) of `crop`; None: all.
         pixel_aspect: width of a site over its height.
         source: path of the file.
+        history: how a computed frame came about, names to values; None: it is as it was taken.
     """
 
     make: str | None = None
@@ -129,6 +131,7 @@ class Metadata:
     user_crop: tuple[float, float, float, float] | None = None
     pixel_aspect: float = 1.0
     source: str | None = None
+    history: Mapping[str, str] | None = None
 
     @property
     def camera(self) -> str:

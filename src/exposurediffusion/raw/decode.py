@@ -95,7 +95,7 @@ def rewrapped(tags: FileTags, image: np.ndarray | None) -> bytes:
     rows, columns = number(tags.raw, 257, 0), number(tags.raw, 256, 0)
     size = 2 * rows * columns
     main |= {258: entry(SHORT, 16), 259: entry(SHORT, 1), 278: entry(LONG, rows), 279: entry(LONG, size)}
-    head = tiff_bytes([main, *([tags.exif] if tags.exif else [])], {EXIF_IFD: 1} if tags.exif else {}, [(0, size)])
+    head = tiff_bytes([main, *([tags.exif] if tags.exif else [])], {EXIF_IFD: [1]} if tags.exif else {}, [(0, [size])])
     plain = image is not None and image.dtype == np.uint16
     return head + (image.astype("<u2").tobytes() if image is not None and plain else bytes(size))
 
