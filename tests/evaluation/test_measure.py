@@ -17,7 +17,7 @@ from torch import Tensor
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.evaluation.measure import CORRECTIONS, Protocol, Record, measure, rendering
 from exposurediffusion.evaluation.methods import Answer, Capture, Network
-from exposurediffusion.evaluation.summary import Figure, deviation, mean, nominal, summarise
+from exposurediffusion.evaluation.summary import Score, deviation, mean, nominal, summarise
 from exposurediffusion.physics.sensor import Metadata
 from exposurediffusion.process.exposure import Adjust
 from tests.simulated import DRAWN, STEADY, Independent, sample, tiny
@@ -271,4 +271,4 @@ def test_protocols_that_there_are_not(options: dict[str, Any], message: str) -> 
 def test_a_protocol_tells_all_that_is_fixed() -> None:
     told = Protocol(512).to_dict()
     assert (told["crop"], told["clip"], told["range"], told["ssim"][:3]) == (512, "[0, 1]", 255, "7x7")
-    assert str(Figure(31.567, 0.6937)) == "31.57 / 0.694"
+    assert str(Score(31.567, 0.6937)) == "31.57 / 0.694"

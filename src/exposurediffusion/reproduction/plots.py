@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.evaluation.pictures import side_by_side
-from exposurediffusion.evaluation.summary import Figure
+from exposurediffusion.evaluation.summary import Score
 from exposurediffusion.reproduction.style import MISSING, canvas, legend_below, look, number, say_if_empty, ticks_at
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CAPTIONS = (
 )
 
 
-Curve = Mapping[int, Figure | None]
+Curve = Mapping[int, Score | None]
 """Number of steps -> what was measured."""
 
 
@@ -180,11 +180,11 @@ def _curves(panel: Axes, curves: Mapping[str, Curve]) -> None:
     for index, (label, curve) in enumerate(curves.items()):
         steps = sorted(curve)
         found = [curve[step] for step in steps]
-        values = [number(figure and figure.psnr) for figure in found]
-        bars = [number(figure and figure.spread) for figure in found]
+        values = [number(score and score.psnr) for score in found]
+        bars = [number(score and score.spread) for score in found]
         spread = np.nan_to_num(bars) if np.isfinite(bars).any() else None
         panel.errorbar(steps, values, yerr=spread, label=label, capsize=3, elinewidth=1, **look(index))
-    say_if_empty(panel, [number(figure and figure.psnr) for curve in curves.values() for figure in curve.values()])
+    say_if_empty(panel, [number(score and score.psnr) for curve in curves.values() for score in curve.values()])
 
 
 def plot_ablation_heat(
