@@ -44,7 +44,7 @@ from exposurediffusion.training.validation import Validation
 from exposurediffusion.weights.file import load, save_weights
 
 BEGUN = time.monotonic()
-LEVEL = (0.03, 0.16)  # mean green of the scenes to judge by
+LEVEL = (0.03, 0.16)  # mean green of the scenes to validate on
 AGREES = {"fp32": 1e-4, "bf16": 1e-3}  # of the estimates, root mean square over the CPU's
 LEAVE = 12.0  # seconds at the end, for what the machine itself takes
 
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--initial", nargs="+", type=Path, default=[], help="weights to begin from, one for each")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--trials", type=float, default=0.0, help="seconds of each trial of the recipe; 0: none")
-    parser.add_argument("--unseen", type=Path, help="prepared pictures to judge the trials by")
+    parser.add_argument("--unseen", type=Path, help="prepared pictures to validate the trials on")
     parser.add_argument("--skip-training", action="store_true", help="figures and trials alone")
     parser.add_argument("--skip-figures", action="store_true", help="train alone")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try it on a CPU")

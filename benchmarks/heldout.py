@@ -94,7 +94,7 @@ def bm3d(case: Case) -> Tensor:
 def estimates(
     case: Case, model: TrainedDenoiser, steps: tuple[int, ...], with_bm3d: bool, noise: NoiseSource
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every contender's name and its planes at reference brightness."""
+    """Every method's name and its planes at reference brightness."""
     yield "capture", case.short.planes * case.ratio
     frame = case.short
     if noise == "estimated":
@@ -147,7 +147,7 @@ def main(
         print(_line(camera, ratio, name, figures, rows[camera, ratio, "capture"]), flush=True)
     if output is not None:
         listed = [
-            {"camera": camera, "ratio": ratio, "contender": name, "scene": scene, "psnr": p, "ssim": s}
+            {"camera": camera, "ratio": ratio, "method": name, "scene": scene, "psnr": p, "ssim": s}
             for (camera, ratio, name), figures in sorted(rows.items())
             for scene, (p, s) in figures.items()
         ]

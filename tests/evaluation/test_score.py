@@ -15,7 +15,7 @@ from PIL import Image
 from exposurediffusion.datasets.cache import FrameCache
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.evaluation.measure import Protocol
-from exposurediffusion.evaluation.methods import Answer, Capture, Network
+from exposurediffusion.evaluation.methods import Capture, Network, Prediction
 from exposurediffusion.evaluation.results import Results
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
@@ -42,11 +42,11 @@ class Counting:
     def settings(self) -> dict[str, Any]:
         return {"method": self.name}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         self.calls += 1
         if sample.ratio == 250:
             raise ValueError("of this one nothing can be said")
-        return Answer(0.9 * sample.clean)
+        return Prediction(0.9 * sample.clean)
 
 
 def facts(selection: Selection) -> set[tuple[str, float]]:
@@ -60,7 +60,7 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
     chosen = Selection(simsid)
     assert facts(chosen) == {(scene, ratio) for scene in ("10001", "10002") for ratio in (100, 250, 300)}
     assert (chosen.kind, chosen.simulated, chosen.crop) == ("sid-sony", True, 512)
-    told = chosen.told()
+    told = chosen.describe()
     assert told["dataset"] == "sid-sony, simulated"
     assert (told["root"], told["split"], told["subset"], told["noise"]) == (simsid.name, "test", "all", "profile")
     assert {scene for scene, _ in facts(Selection(simsid, split="validation"))} == {"20001"}
@@ -77,7 +77,7 @@ def test_a_real_sid_is_the_published_subset(tmp_path: Path) -> None:
         for time in times:
             write_raw(tmp_path / "Sony" / "short" / f"{scene}_00_{time}s.dng", iso=800, shutter=float(time))
     chosen, told = Selection(tmp_path), []
-    assert {name: chosen.told()[name] for name in ("dataset", "split", "subset")} == {
+    assert {name: chosen.describe()[name] for name in ("dataset", "split", "subset")} == {
         "dataset": "sid-sony",
         "split": "all",
         "subset": "eld",
@@ -130,7 +130,7 @@ def test_pairs_by_a_table(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("short,long,ratio\na.dng,b.dng,20\n")
     chosen = Selection(tmp_path, dataset="pairs", pairs=tmp_path / "mine.csv")
     assert facts(chosen) == {("a", 20)}
-    assert (chosen.crop, chosen.told()["split"]) == (None, "all")
+    assert (chosen.crop, chosen.describe()["split"]) == (None, "all")
 
 
 # ------------------------------------------------------------------------------------------------------------ noise
@@ -165,7 +165,7 @@ def test_dark_frames_are_taken_off(simsid: Path) -> None:
     assert first is not None
     assert second is not None
     assert not torch.equal(first, second)
-    assert (plain.told()["dark_shading"], dark.told()["dark_shading"]) == ("", "dark")
+    assert (plain.describe()["dark_shading"], dark.describe()["dark_shading"]) == ("", "dark")
 
 
 # ---------------------------------------------------------------------------------------------------------- scoring
@@ -174,11 +174,11 @@ def test_dark_frames_are_taken_off(simsid: Path) -> None:
 def test_all_pairs_are_measured_and_none_twice(simsid: Path, tmp_path: Path) -> None:
     opened = Selection(simsid, ratios=(100, 300)).open()
     ticks: list[None] = []
-    contender, results = Counting(), Results(tmp_path, {})
+    method, results = Counting(), Results(tmp_path, {})
     for _ in range(2):
         results = Results(tmp_path, {})  # as if begun anew
-        score(opened, [Capture(), contender], PLAIN, results, tick=lambda: ticks.append(None))
-    assert contender.calls == len(opened.pairs) == 4
+        score(opened, [Capture(), method], PLAIN, results, tick=lambda: ticks.append(None))
+    assert method.calls == len(opened.pairs) == 4
     assert len(ticks) == 2 * 2 * 4
     files = {record.file for record in results.of("counting")}
     assert files == {f"short/{scene}_00_{time}s.dng" for scene in ("10001", "10002") for time in ("0.1", "0.033")}
@@ -227,9 +227,9 @@ def test_crop_is_taken_before_anything_is_computed(simsid: Path, tmp_path: Path)
 
     @dataclass
     class Looking(Counting):
-        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
             shapes.append(sample.clean.shape)
-            return Answer(sample.clean / 2)
+            return Prediction(sample.clean / 2)
 
     opened = Selection(simsid, ratios=(100,)).open()
     score(opened, [Looking()], replace(PLAIN, crop=20), Results(tmp_path, {}))
@@ -259,16 +259,16 @@ def test_pictures_of_the_chosen_scene(simsid: Path, tmp_path: Path) -> None:
 
 def test_pictures_that_are_wanted_later_are_made_without_new_figures(simsid: Path, tmp_path: Path) -> None:
     opened = Selection(simsid, ratios=(100,)).open()
-    contender, results = Counting(), Results(tmp_path, {})
-    score(opened, [contender], PLAIN, results)
+    method, results = Counting(), Results(tmp_path, {})
+    score(opened, [method], PLAIN, results)
     before = list(results.records)
     for _ in range(2):  # and they are made once
-        score(opened, [contender], PLAIN, results, pictures=["10002"])
-        assert contender.calls == len(before) + 1
+        score(opened, [method], PLAIN, results, pictures=["10002"])
+        assert method.calls == len(before) + 1
     assert results.records == before
     (folder,) = (tmp_path / "pictures").iterdir()
     assert {path.name for path in folder.iterdir()} == {
-        f"{name}.png" for name in ("reference", contender.name, f"{contender.name}-error")
+        f"{name}.png" for name in ("reference", method.name, f"{method.name}-error")
     }
 
 
@@ -279,12 +279,12 @@ def test_files_of_the_same_name_are_told_apart(photographs: Path, tmp_path: Path
     FrameCache.beside(tmp_path / "eld").build(sorted((tmp_path / "eld").rglob("*.dng")), workers=0)  # starts none
     opened = Selection(tmp_path / "eld", ratios=(200,)).open()
     assert len(opened.pairs) == 2 * 3
-    contender, results = Counting(), Results(tmp_path / "out", {})
-    score(opened, [contender], PLAIN, results, pictures=["all"])
-    assert contender.calls == len(results.records) == 6
+    method, results = Counting(), Results(tmp_path / "out", {})
+    score(opened, [method], PLAIN, results, pictures=["all"])
+    assert method.calls == len(results.records) == 6
     again = Results(tmp_path / "out", {})
-    score(opened, [contender], PLAIN, again)
-    assert contender.calls == 6
+    score(opened, [method], PLAIN, again)
+    assert method.calls == 6
     folders = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert len(folders) == 6
     assert "NikonD850-scene-1-IMG_0005" in folders

@@ -70,8 +70,8 @@ def test_cells_for_people() -> None:
 
 
 def test_a_table_for_each_correction() -> None:
-    def record(contender: str, ratio: float, correction: Correction, psnr: float) -> Record:
-        return Record(contender, "a.dng", "a", ratio, None, 0, correction, psnr, 0.5)
+    def record(method: str, ratio: float, correction: Correction, psnr: float) -> Record:
+        return Record(method, "a.dng", "a", ratio, None, 0, correction, psnr, 0.5)
 
     records = [
         record("net", 303, "none", 30),

@@ -12,7 +12,7 @@ import pytest
 
 from exposurediffusion.evaluation.cost import cost
 from exposurediffusion.evaluation.measure import CORRECTIONS, Correction, Protocol
-from exposurediffusion.evaluation.methods import Contender
+from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Score, Table, text
 from exposurediffusion.reproduction import paper_tables
@@ -53,10 +53,10 @@ class KnownScorer(Scorer):
 
     known: Known = field(kw_only=True)
 
-    def scores(self, contender: Contender, selection: Selection | None = None) -> Scores:
+    def scores(self, method: Method, selection: Selection | None = None) -> Scores:
         if selection is not None and selection.camera == "NikonD850":
             raise ValueError("this baseline needs the library bm3d")
-        return self.known.scores(contender.name)
+        return self.known.scores(method.name)
 
 
 @dataclass

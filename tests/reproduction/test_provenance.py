@@ -35,7 +35,7 @@ from tests.simulated import DRAWN, weights_like
 RUN = "p+g-unet-exposure"
 
 
-def contender(budget: Budget, preset: str = RUN, matched: bool = False, **training: Any) -> Network:
+def method(budget: Budget, preset: str = RUN, matched: bool = False, **training: Any) -> Network:
     """An untrained network with the header that training at this budget leaves."""
     recipe = budget.recipe(find_preset(preset), matched)
     origin = {"recipe": asdict(recipe), "iterations": recipe.iterations, **training}
@@ -52,14 +52,14 @@ def contender(budget: Budget, preset: str = RUN, matched: bool = False, **traini
     ],
 )
 def test_a_stand_in_is_called_so_by_its_real_size(preset: str, words: str) -> None:
-    of = facts(contender(Budget(2000), preset), preset)
+    of = facts(method(Budget(2000), preset), preset)
     assert stand_in(of) == f" (stand-in: {words})"
     assert named("Ours", {100: Score(30, 0.5, of=of)}) == f"Ours (stand-in: {words})"
 
 
 def test_what_is_as_in_the_paper_is_no_stand_in() -> None:
     for matched in (False, True):
-        of = facts(contender(Budget(), matched=matched), RUN, matched)
+        of = facts(method(Budget(), matched=matched), RUN, matched)
         assert of["iterations"] == (3 if matched else 1) * 386_400
         assert (of["network"], of["stand-in"], stand_in(of)) == ("UNet, width 32, 7.76 M", "no", "")
     assert named("Ours", {100: Score(30, 0.5, of=of)}) == "Ours"
@@ -68,19 +68,19 @@ def test_what_is_as_in_the_paper_is_no_stand_in() -> None:
 
 @pytest.mark.parametrize("less", [{"iterations": 386_399}, {"recipe": {"batch": 1, "patch": 64}}])
 def test_the_whole_network_with_less_training_is_a_stand_in(less: dict[str, Any]) -> None:
-    assert facts(contender(Budget(), **less), RUN)["stand-in"] == "yes"
-    assert facts(contender(Budget()), RUN, matched=True)["stand-in"] == "yes"  # a third of equal compute
+    assert facts(method(Budget(), **less), RUN)["stand-in"] == "yes"
+    assert facts(method(Budget()), RUN, matched=True)["stand-in"] == "yes"  # a third of equal compute
 
 
 def test_converted_weights_whose_training_is_unknown_are_judged_by_their_network() -> None:
-    whole = contender(Budget())
+    whole = method(Budget())
     bare = TrainedDenoiser(ModelCard(whole.model.config, whole.sampling))
     of = facts(replace(whole, model=bare), RUN)
     assert (of["stand-in"], of["iterations"], of["batch"]) == ("no", None, None)
 
 
 def test_runs_have_a_row_each_with_all_their_steps() -> None:
-    one = facts(contender(Budget(2000)), RUN)
+    one = facts(method(Budget(2000)), RUN)
     three = of_seeds([{**one, "seeds": seed, "weights": f"digest{seed}"} for seed in (0, 1, 2)])
     (table,) = what_was_run([three, {**three, "steps": 10}, {**three, "steps": 9}, {**one, "clamp": None}])
     assert [list(row) for row in table.rows] == [

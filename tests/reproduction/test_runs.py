@@ -21,7 +21,7 @@ from exposurediffusion.reproduction import budget as budgets
 from exposurediffusion.reproduction import runs as runs_module
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.reproduction.paper_tables import full_size
-from exposurediffusion.reproduction.runs import Runs, load_contender
+from exposurediffusion.reproduction.runs import Runs, load_method
 from exposurediffusion.reproduction.scorer import Scorer
 from exposurediffusion.training import trainer
 from exposurediffusion.training.checkpoints import NonFiniteLoss
@@ -69,10 +69,10 @@ def test_a_run_is_measured_with_what_its_weights_were_made_for(make: Make, tmp_p
     assert [record.scene for record in records] == ["10001", "10002"]
     assert scores[100, "final"].psnr == pytest.approx(np.mean([record.psnr for record in records]))
     assert runs.missing == []
-    contender = load_contender(path, runs.device)
-    assert isinstance(contender, Network)
-    assert contender.sampling == STEADY
-    assert len(contender.digest) == 12
+    method = load_method(path, runs.device)
+    assert isinstance(method, Network)
+    assert method.sampling == STEADY
+    assert len(method.digest) == 12
 
 
 def test_missing_runs_are_noted_once_and_further_seeds_are_a_bonus(make: Make) -> None:
@@ -94,7 +94,7 @@ def test_choices_of_sampling_are_measured_beside_each_other(make: Make, tmp_path
     ]
     assert len({scores[100, "final"].psnr for scores in found}) == 4
     _, results = runs.scorer.open(runs.scorer.selection)
-    names = {record.contender for record in results.records}
+    names = {record.method for record in results.records}
     assert names == {f"{RUN}, T = {end}" for end in ("2", "0", "2, transition markov", "2, clamp None")}
 
 
@@ -165,9 +165,9 @@ def test_diffusion_models(make: Make, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     path = put(tmp_path, "p+g-diffusion-small+compute", diffusion=True)
     runs = make()
-    contender = load_contender(path, runs.device)
-    assert isinstance(contender, Diffusion)
-    assert contender.steps == 2
+    method = load_method(path, runs.device)
+    assert isinstance(method, Diffusion)
+    assert method.steps == 2
     assert runs.scores("p+g-diffusion-small", True, steps=1)[100, "final"].psnr > 0
     assert full_size("p+g-diffusion-small", runs.device).config == find_preset("p+g-diffusion-small").recipe.diffusion
 
@@ -182,7 +182,7 @@ def validation(runs: Runs, name: str) -> dict[int, float]:
     unseen = replace(runs.scorer.selection, split="validation", ratios=())
     (path,) = runs.weights.glob(f"{name}/weights.safetensors")
     results = Results(runs.scorer.output / f"independent-{name}", {})
-    score(unseen.open(), [load_contender(path, runs.device)], runs.scorer.protocol, results)
+    score(unseen.open(), [load_method(path, runs.device)], runs.scorer.protocol, results)
     return {ratio: found.psnr for (_, ratio, _), found in summarise(results.records).items()}
 
 
@@ -200,7 +200,7 @@ def test_the_rate_is_chosen_on_validation_at_the_ratios_trained(make: Make, tmp_
     assert trial.scores == pytest.approx(levels)
     assert trial.rate == max(levels, key=lambda rate: levels[rate])
     _, results = runs.scorer.open(runs.scorer.selection)
-    assert {record.contender for record in results.records} == {f"{preset}@{trial.rate}, T = 1"}  # no other was tested
+    assert {record.method for record in results.records} == {f"{preset}@{trial.rate}, T = 1"}  # no other was tested
     assert score.psnr == pytest.approx(np.mean([record.psnr for record in results.records]))
     assert (tmp_path / "out" / "validation" / "measured" / "images.csv").is_file()
 
@@ -232,7 +232,7 @@ def test_further_seeds_take_the_rate_that_was_chosen(make: Make, tmp_path: Path)
     assert runs.scores(RUN)[100, "final"].spread is not None
     _, results = runs.scorer.open(runs.scorer.selection)
     chosen = runs.trials[RUN].rate
-    names = {record.contender for record in results.records}
+    names = {record.method for record in results.records}
     assert names == {f"{RUN}{seed}@{chosen}, T = 1" for seed in ("", "+seed1")}
 
 

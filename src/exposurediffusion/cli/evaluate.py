@@ -11,7 +11,7 @@ import torch
 
 from exposurediffusion.cli.console import Flag, Flat, Output, Summary, UsageError, as_usage, note, progress, show
 from exposurediffusion.evaluation.measure import Correction, Protocol
-from exposurediffusion.evaluation.methods import BlockMatching, Capture, Contender, Diffusion, Network
+from exposurediffusion.evaluation.methods import BlockMatching, Capture, Diffusion, Method, Network
 from exposurediffusion.evaluation.results import Results, for_json, write_text
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
@@ -19,7 +19,7 @@ from exposurediffusion.evaluation.summary import by_correction, summarise
 from exposurediffusion.models.device import find_device
 from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_name
 
-BASELINES: dict[str, Contender] = {
+BASELINES: dict[str, Method] = {
     "capture": Capture(),
     "bm3d": BlockMatching(),
     "a-bm3d": BlockMatching(anscombe=True),
@@ -87,8 +87,8 @@ def evaluate(
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)
         networks = _networks(weights, steps, named, faithful, find_device(device))
-    contenders = [*(BASELINES[name] for name in baselines), *networks]
-    if not contenders:
+    methods = [*(BASELINES[name] for name in baselines), *networks]
+    if not methods:
         raise UsageError("nothing to measure: give --weights, or --baselines")
     with progress("decoding", None) as bar:
         opened = selection.open(note, lambda done, total: bar(done=done, total=total))
@@ -98,39 +98,39 @@ def evaluate(
     summary = Summary(json)
     for path in opened.unreadable:
         summary.fail(f"{path}: cannot be decoded; its captures are not in the figures", input=str(path))
-    results = Results(output, {"data": selection.told(), **protocol.to_dict()}, overwrite)
+    results = Results(output, {"data": selection.describe(), **protocol.to_dict()}, overwrite)
 
     def failed(file: str, why: str) -> None:
         summary.fail(why if file in why else f"{file}: {why}", input=file)
 
-    with progress("measuring", len(opened.pairs) * len(contenders)) as tick:
+    with progress("measuring", len(opened.pairs) * len(methods)) as tick:
         score(
             opened,
-            contenders,
+            methods,
             protocol,
             results,
             pictures=pictures,
             failed=None if debug else failed,
             tick=tick,
         )
-    facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
-    _conclude(results, contenders, facts, summary)
+    facts = selection.describe() | protocol.to_dict() | {"crop": side or "whole"}
+    _conclude(results, methods, facts, summary)
     return summary.finish()
 
 
-def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str, Any], summary: Summary) -> None:
+def _conclude(results: Results, methods: Sequence[Method], facts: dict[str, Any], summary: Summary) -> None:
     """Write and show the means: a table for each correction, and what they have to be read with."""
     figures = [
-        {"contender": name, "ratio": ratio, "correction": correction}
+        {"method": name, "ratio": ratio, "correction": correction}
         | {field: for_json(value) for field, value in asdict(figure).items() if field not in ("digits", "of")}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
     counts = {figure.images for figure in summarise(results.records).values()}
     facts = facts | {"images": "/".join(map(str, sorted(counts)))}
-    told = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
-    settings = [f"{contender.name}: {_told(contender)}" for contender in contenders if len(contender.settings) > 1]
-    names = [contender.name for contender in contenders]
-    tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {told}.", *settings])
+    described = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
+    settings = [f"{method.name}: {_settings(method)}" for method in methods if len(method.settings) > 1]
+    names = [method.name for method in methods]
+    tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {described}.", *settings])
     folder = results.folder
     write_text(folder / "summary.md", "\n".join(table.markdown() for table in tables))
     write_text(folder / "summary.csv", "\n".join(table.csv() for table in tables))
@@ -143,8 +143,8 @@ def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str
         print(folder / "summary.md")
 
 
-def _told(contender: Contender) -> str:
-    return ", ".join(f"{name} {value}" for name, value in contender.settings.items() if name != "method")
+def _settings(method: Method) -> str:
+    return ", ".join(f"{name} {value}" for name, value in method.settings.items() if name != "method")
 
 
 def _networks(
@@ -153,13 +153,13 @@ def _networks(
     sampling: dict[str, Any],
     faithful: Sequence[Literal["off", "on"]],
     device: torch.device,
-) -> list[Contender]:
-    """A contender for each of the weights and numbers of steps, with and without faithfulness.
+) -> list[Method]:
+    """A method for each of the weights and numbers of steps, with and without faithfulness.
 
     Raises:
         ValueError: no such weights, or steps that they cannot take.
     """
-    found: list[Contender] = []
+    found: list[Method] = []
     for name in weights:
         model = load_any(name, device)
         called = weights_name(name), model.digest
@@ -178,7 +178,7 @@ def _networks(
             else:
                 network = Network(model, replace(base, steps=count), *called)
             found += [replace(network, faithful=word == "on") for word in dict.fromkeys(faithful)]
-    names = [contender.name for contender in found]
+    names = [method.name for method in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two weights are called {twice[0]!r}: rename a file or its folder")
     return found

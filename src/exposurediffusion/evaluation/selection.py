@@ -64,7 +64,7 @@ class Selection(DatasetOptions):
             return self.split, chosen
         return ("test" if self.kind.startswith("sid") and chosen is None else "all"), chosen
 
-    def told(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What every figure has to carry, as plain values."""
         split, subset = self._part()
         return {

@@ -17,7 +17,7 @@ _NOMINAL = (1, 10, 100, 200, 250, 300)
 _NEAR = 0.05  # EXIF rounds its times
 
 Key = tuple[str, int, Correction]
-"""Contender, nominal ratio, correction."""
+"""Method, nominal ratio, correction."""
 
 MISSING = "-"
 
@@ -99,11 +99,11 @@ class Table:
 
 
 def by_correction(records: Sequence[Record], names: Sequence[str], notes: Sequence[str]) -> list[Table]:
-    """A table for each correction: a row for each contender, a column for each ratio.
+    """A table for each correction: a row for each method, a column for each ratio.
 
     Args:
-        records: of any contenders.
-        names: of contenders, in the order of the rows; others follow.
+        records: of any methods.
+        names: of methods, in the order of the rows; others follow.
         notes: go below the last table.
     """
     scores = summarise(records)
@@ -156,7 +156,7 @@ def summarise(records: Iterable[Record]) -> dict[Key, Score]:
     """PSNR per image, then the mean; several seeds: the mean of their means, and its spread."""
     groups: dict[Key, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        groups[record.contender, nominal(record.ratio), record.correction][record.seed].append(record)
+        groups[record.method, nominal(record.ratio), record.correction][record.seed].append(record)
     return {key: _score(list(seeds.values())) for key, seeds in groups.items()}
 
 

@@ -23,7 +23,7 @@ from exposurediffusion.reproduction.plots import (
     plot_steps_curves,
 )
 from exposurediffusion.reproduction.provenance import facts, named, stand_in
-from exposurediffusion.reproduction.runs import Runs, load_contender
+from exposurediffusion.reproduction.runs import Runs, load_method
 from exposurediffusion.reproduction.scorer import Scores
 
 EXPOSURES = (0, 1, 2, 3, 4, 6, 9)
@@ -82,15 +82,15 @@ def figure5(runs: Runs, path: Path, scene: str | None = None) -> list[Table]:
     rows: list[list[Cell]] = []
     maps, mask, captions = {}, torch.zeros(1, *clean.shape[1:]), {}
     for name, weights in paths.items():
-        contender = load_contender(weights, runs.device)
-        runs.used.append(facts(contender, presets[name]))
-        answer = contender(sample)
+        method = load_method(weights, runs.device)
+        runs.used.append(facts(method, presets[name]))
+        prediction = method(sample)
         first, last = (
             illuminance_correction(image[None], clean[None])[0]
-            for image in (answer.first, answer.estimate)
+            for image in (prediction.first, prediction.estimate)
             if image is not None
         )
-        maps[name], mask = error_change(first, last, clean), mask if answer.mask is None else answer.mask
+        maps[name], mask = error_change(first, last, clean), mask if prediction.mask is None else prediction.mask
         bright = clean.amax(dim=0) > HIGHLIGHT
         captions[name] = f"{name} the layer, {psnr(last, clean):.2f} dB"
         inside = float(maps[name][bright].mean()) if bool(bright.any()) else None

@@ -33,24 +33,24 @@ def described(model: TrainedDenoiser | TrainedDiffusion) -> str:
     return f"{_kind(model)}, width {_width(model)}, {_size(parameters(model))}"
 
 
-def facts(contender: Network | Diffusion, preset: str, matched: bool = False, seed: int = 0) -> Facts:
+def facts(method: Network | Diffusion, preset: str, matched: bool = False, seed: int = 0) -> Facts:
     """All that is known of a run: its network, its training, and how it is run.
 
     Args:
-        contender: the weights and how they are run.
+        method: the weights and how they are run.
         preset, matched: the row of the paper that they are to be; what is smaller or trained for less is a stand-in.
         seed: of the run.
     """
-    model, training = contender.model, contender.model.card.training
+    model, training = method.model, method.model.card.training
     paper, recipe = Budget().recipe(find_preset(preset), matched), training.get("recipe", {})
     trained = {
         "iterations": training.get("iterations"),
         **{name: recipe.get(name) for name in ("batch", "patch")},
     }
     less = [name for name, value in trained.items() if value is not None and value != getattr(paper, name)]
-    sampling = asdict(contender.sampling) if isinstance(contender, Network) else {"steps": contender.steps}
+    sampling = asdict(method.sampling) if isinstance(method, Network) else {"steps": method.steps}
     return {
-        "run": contender.weights,
+        "run": method.weights,
         "network": described(model),
         "backbone": _kind(model),
         "width": _width(model),
@@ -59,7 +59,7 @@ def facts(contender: Network | Diffusion, preset: str, matched: bool = False, se
         **trained,
         "seeds": seed,
         **sampling,
-        "weights": contender.digest,
+        "weights": method.digest,
     }
 
 

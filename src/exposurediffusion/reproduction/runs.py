@@ -89,10 +89,10 @@ class Runs:
         for seed in range(self.seeds):
             if (path := self.path(preset, matched, seed)) is None:
                 continue
-            contender = load_contender(path, self.device, steps, sampling)
-            found.append(facts(contender, preset, matched, seed))
-            measured = self.scorer.records(contender, chosen)
-            records += [replace(record, seed=seed, contender="") for record in measured]
+            method = load_method(path, self.device, steps, sampling)
+            found.append(facts(method, preset, matched, seed))
+            measured = self.scorer.records(method, chosen)
+            records += [replace(record, seed=seed, method="") for record in measured]
         if not found:
             return {}
         self.used.append(of_seeds(found))
@@ -157,7 +157,7 @@ class Runs:
         if self._validation is None:
             self._validation = self.scorer.validation(self._selected(preset))
         selection = self._selected(preset, self._validation.selection)
-        scores = self._validation.scores(load_contender(path, self.device), selection)
+        scores = self._validation.scores(load_method(path, self.device), selection)
         levels = {ratio: score.psnr for (ratio, _), score in scores.items()}
         low, high = find_preset(preset).recipe.capture.ratio
         return mean([psnr for ratio, psnr in levels.items() if low <= ratio <= high] or list(levels.values()))
@@ -205,7 +205,7 @@ class Runs:
         return replace(selection or self.scorer.selection, dark_shading=self._shading(preset))
 
 
-def load_contender(
+def load_method(
     path: Path, device: torch.device, steps: int | None = None, sampling: Mapping[str, Any] | None = None
 ) -> Network | Diffusion:
     """Weights as a method, named by all that makes it different; see `Runs.scores` for the arguments."""

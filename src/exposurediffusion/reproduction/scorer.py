@@ -11,7 +11,7 @@ from typing import Any
 
 from exposurediffusion.datasets.samples import PairDataset
 from exposurediffusion.evaluation.measure import Correction, Protocol, Record
-from exposurediffusion.evaluation.methods import Contender
+from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.evaluation.results import Results
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
@@ -44,20 +44,20 @@ class Scorer:
     without: frozenset[str] = frozenset()
     _opened: dict[Selection, tuple[PairDataset, Results]] = field(default_factory=dict, init=False, repr=False)
 
-    def scores(self, contender: Contender, selection: Selection | None = None) -> Scores:
+    def scores(self, method: Method, selection: Selection | None = None) -> Scores:
         """The scores of a method."""
         chosen = selection or self.selection
-        return self.summarise(self.records(contender, chosen), chosen, {"run": contender.name})
+        return self.summarise(self.records(method, chosen), chosen, {"run": method.name})
 
     def summarise(self, records: list[Record], selection: Selection, of: Mapping[str, Any]) -> Scores:
         """The means of records of one method, with the data, the protocol and all else that they are `of`."""
-        of = {**selection.told(), **self._protocol(), **of}
+        of = {**selection.describe(), **self._protocol(), **of}
         return {
             (ratio, correction): replace(found, of={**of, "correction": correction})
             for (_, ratio, correction), found in summarise(records).items()
         }
 
-    def records(self, contender: Contender, selection: Selection) -> list[Record]:
+    def records(self, method: Method, selection: Selection) -> list[Record]:
         """The records of a method; what is on disk is not measured again."""
         opened, results = self.open(selection)
         done, total = 0, len(opened.pairs)
@@ -65,10 +65,10 @@ class Scorer:
         def tick() -> None:
             nonlocal done
             done += 1
-            self.tick(contender.name, done, total)
+            self.tick(method.name, done, total)
 
-        score(opened, [contender], self.protocol, results, tick=tick)
-        return [record for record in results.of(contender.name) if record.scene not in self.without]
+        score(opened, [method], self.protocol, results, tick=tick)
+        return [record for record in results.of(method.name) if record.scene not in self.without]
 
     def open(self, selection: Selection) -> tuple[PairDataset, Results]:
         """The pairs of a selection, and the records taken on them.
@@ -79,7 +79,7 @@ class Scorer:
         if selection not in self._opened:
             parts = ["measured", selection.camera or "", "dark-shading" if selection.dark_shading else ""]
             folder = self.output / "-".join(part for part in parts if part)
-            settings = {"data": selection.told(), **self.protocol.to_dict()}
+            settings = {"data": selection.describe(), **self.protocol.to_dict()}
             results = Results(folder, settings, remedy="remove it, or choose another folder by -o")
             opened = selection.open(self.report, partial(self.tick, "decoding"))
             kept = tuple(pair for pair in opened.pairs if pair.scene not in self.without)
@@ -108,10 +108,10 @@ class Scorer:
         for selection, (opened, _) in self._opened.items():
             images = sorted(Counter(nominal(pair.ratio) for pair in opened.pairs).items())
             counts = ", ".join(f"{count} at x{ratio}" for ratio, count in images)
-            for name, value in {**selection.told(), "images": counts}.items():
+            for name, value in {**selection.describe(), "images": counts}.items():
                 data.setdefault(name, {}).setdefault(str(value))
         merged = {name: " or ".join(filter(None, values)) for name, values in data.items()}  # cameras of one table
-        return {**(merged or self.selection.told()), **self._protocol()}
+        return {**(merged or self.selection.describe()), **self._protocol()}
 
     def _protocol(self) -> dict[str, Any]:
         chosen = {"crop": self.protocol.crop or "whole", "corrections": ", ".join(self.protocol.corrections)}

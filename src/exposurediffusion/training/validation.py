@@ -43,7 +43,7 @@ class Validation:
     Args:
         patches: of scenes that are not trained on. Pairs bring their own captures; for clean images they are made with
             the full noise (ELD's with the colour bias) of the recipe's camera, or of the Sony A7S II, at each of
-            `CONDITIONS`: whatever a network is trained with, the sensor is the judge.
+            `CONDITIONS`: whatever noise a network is trained with, it is validated on the sensor's.
         recipe: of the run.
         count: patches,
         size: and their side in packed pixels.
