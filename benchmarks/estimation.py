@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from heldout import LEVEL, scenes
+from heldout import scenes
 
 from exposurediffusion.analysis.estimation import estimate_noise, noise_of
 from exposurediffusion.enhancement.frame import plan, run_plan
@@ -27,7 +27,7 @@ from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.simulation.capture import simulate_long, simulate_short
+from exposurediffusion.simulation.capture import LEVEL, simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
 from exposurediffusion.weights.file import TrainedDenoiser, load
 

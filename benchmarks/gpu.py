@@ -34,6 +34,7 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.simulation.capture import LEVEL
 from exposurediffusion.training.checkpoints import NonFiniteLoss
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import PRESETS
@@ -44,7 +45,6 @@ from exposurediffusion.training.validation import Validation
 from exposurediffusion.weights.file import load, save_weights
 
 BEGUN = time.monotonic()
-LEVEL = (0.03, 0.16)  # mean green of the scenes to validate on
 AGREES = {"fp32": 1e-4, "bf16": 1e-3}  # of the estimates, root mean square over the CPU's
 LEAVE = 12.0  # seconds at the end, for what the machine itself takes
 

@@ -29,14 +29,13 @@ from exposurediffusion.files.render import render
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.simulation.capture import simulate_long, simulate_short
+from exposurediffusion.simulation.capture import LEVEL, SID_SETTINGS, simulate_long, simulate_short
 from exposurediffusion.simulation.light import Panorama, load_clean, record
 from exposurediffusion.weights.file import TrainedDenoiser, load
 
-SETTINGS = ((100, 800), (250, 1600), (300, 3200))  # ratio, ISO
+SETTINGS = tuple((round(ratio), iso) for ratio, iso in SID_SETTINGS)
 CAMERAS = ("SonyA7S2", "NikonD850")
 NoiseSource = Literal["known", "profile", "estimated"]
-LEVEL = (0.03, 0.16)  # mean green of the long exposure
 VIEW = 384  # side of a panorama's views, in sites
 
 

@@ -14,8 +14,9 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion, Diffusio
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
 from exposurediffusion.physics.camera import load_profile
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.training.recipe import CaptureRecipe
-from exposurediffusion.training.validation import CONDITIONS, Validation
+from exposurediffusion.training.validation import Validation
 from tests.tiny import TINY, Light, clean_views
 
 
@@ -64,7 +65,7 @@ def test_captures_have_the_noise_of_the_iso_settings(model: ExposureDenoiser) ->
     """Whatever a network is trained with, the sensor is the judge."""
     for recipe, name in ((CaptureRecipe(noise="p+g"), "SonyA7S2"), (CaptureRecipe(camera="NikonD850"), "NikonD850")):
         camera = load_profile(name)
-        for case, (ratio, iso) in zip(made(capture=recipe).cases, CONDITIONS, strict=True):
+        for case, (ratio, iso) in zip(made(capture=recipe).cases, SID_SETTINGS, strict=True):
             assert case.ratio == ratio
             assert case.conditions.gain.tolist() == pytest.approx([camera.gain(iso)] * 4)
             assert case.conditions.saturation == camera.saturation

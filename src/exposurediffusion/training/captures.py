@@ -16,11 +16,9 @@ from torch import Tensor
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import NOISE_MODELS, NoiseModel, augment_shot_noise, simulate_capture
-from exposurediffusion.physics.random import log_uniform, seeded
+from exposurediffusion.physics.random import Stream, log_uniform, seeded
 from exposurediffusion.training.batches import Batch
 from exposurediffusion.training.recipe import CaptureRecipe
-
-_DRAWS, _PIXELS = 2, 3  # keep the streams of parameters, of pixels and of the data apart
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class CaptureMaker:
         Raises:
             ValueError: pairs are wanted and the batch has none.
         """
-        host = seeded(self.seed, iteration, process, _DRAWS)
-        pixels = seeded(self.seed, iteration, process, _PIXELS, device=batch.clean.device)
+        host = seeded(self.seed, iteration, process, Stream.CAPTURES)
+        pixels = seeded(self.seed, iteration, process, Stream.PIXELS, device=batch.clean.device)
         if self.recipe.supervision == "paired" or batch.capture is not None:
             capture, target, ratio, noise = self._paired(batch)
             read_variance = noise.read_variance
