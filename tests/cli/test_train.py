@@ -210,7 +210,7 @@ def test_problems_of_a_folder_of_pairs_are_told_once(sid: Path, run: Call, tmp_p
     (tmp_path / "short" / "c.dng").write_bytes(b"no raw")  # the only one held out
     code, _, error = run(*options)
     assert code == 1
-    assert "nothing is left to use for validation; give another folder for it" in error.splitlines()
+    assert "nothing is left to use for validation; give another folder by --validation" in error.splitlines()
     assert any(line.startswith(f"  {tmp_path}/short/c.dng: ") for line in error.splitlines())
 
 

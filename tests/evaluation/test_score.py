@@ -60,6 +60,7 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
     chosen = Selection(simsid)
     assert facts(chosen) == {(scene, ratio) for scene in ("10001", "10002") for ratio in (100, 250, 300)}
     assert (chosen.kind, chosen.simulated, chosen.crop) == ("sid-sony", True, 512)
+    assert chosen.title == "SimSID Sony"
     told = chosen.describe()
     assert told["dataset"] == "sid-sony, simulated"
     assert (told["root"], told["split"], told["subset"], told["noise"]) == (simsid.name, "test", "all", "profile")
@@ -77,6 +78,7 @@ def test_a_real_sid_is_the_published_subset(tmp_path: Path) -> None:
         for time in times:
             write_raw(tmp_path / "Sony" / "short" / f"{scene}_00_{time}s.dng", iso=800, shutter=float(time))
     chosen, told = Selection(tmp_path), []
+    assert chosen.title == "SID Sony"
     assert {name: chosen.describe()[name] for name in ("dataset", "split", "subset")} == {
         "dataset": "sid-sony",
         "split": "all",

@@ -97,7 +97,7 @@ def test_table4_compares_each_noise_at_both_budgets(simsid: Path, tmp_path: Path
     runs = make(simsid, tmp_path, **known)
     tables = paper_tables.table4(runs)
     assert [table.title.rpartition("(")[2] for table in tables] == [f"correction: {c})" for c in paper_tables.ORDER]
-    assert all("Table 4" in table.title for table in tables)
+    assert all("Table 4: Training data and noise models on SimSID Sony, UNet" in table.title for table in tables)
     final, oracle, none = tables
     first = ["30.00 / 0.500", "31.00 / 0.500", "33.50 / 0.500", "+3.50", "+2.50", "38.31 / 0.884", "38.89 / 0.902"]
     assert cells(none, "x100", "P+G") == first

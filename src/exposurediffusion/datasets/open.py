@@ -39,11 +39,11 @@ class _Problems:
     def add(self, problems: Sequence[str]) -> None:
         self.found += problems
         if self.stop and self.found:
-            raise ValueError(f"{self._text(self.found)}\nput this right, or go on without these files")
+            raise ValueError(f"{self._text(self.found)}\nput this right, or go on by --on-problem continue")
 
     def tell(self, report: Callable[[str], None], left: int = 1) -> None:
         if not left:
-            part = " for validation; give another folder for it" if self.split == "validation" else ""
+            part = " for validation; give another folder by --validation" if self.split == "validation" else ""
             raise ValueError(f"{self._text(self.found)}\nnothing is left to use{part}")
         if new := [problem for problem in self.found if problem not in self.told]:
             report(f"{self._text(new)}\ngoing on without these files")
@@ -113,7 +113,7 @@ def open_dataset(
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
         if split == "test":
-            raise ValueError(f"{root}: a split for tests is SID's alone; leave it out")
+            raise ValueError(f"{root}: a split for tests is SID's alone; leave out --split test")
         if kind == "prepared":
             return CleanViews(read_pictures(root, split=split))
         sources = _pictures(root, split, problems)
@@ -163,14 +163,14 @@ def _pictures(root: Path, split: Split, problems: _Problems) -> list[Panorama | 
 def _list(root: Path, kind: Kind, options: DatasetOptions, split: Split, want: Want, subset: Subset | None) -> Listing:
     """The files of a split."""
     if options.camera and kind != "eld":
-        raise ValueError(f"{root}: folders of cameras are ELD's alone; leave {options.camera} out")
+        raise ValueError(f"{root}: folders of cameras are ELD's alone; leave out --camera {options.camera}")
     if kind in ("sid-sony", "sid-fuji"):
         side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
         if want == "clean":
             return sid_references(root, side, part)
         return sid(root, side, part, subset, bursts=want == "bursts")
     if subset or split == "test":
-        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; leave them out")
+        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; use --subset all --split all")
     if want == "bursts":
         raise ValueError(f"{root}: bursts of short exposures are known of SID alone")
     if kind == "raws":
@@ -216,11 +216,13 @@ def _matched(
 
 def _with_known_noise(root: Path, kept: Sequence[FramePair]) -> list[FramePair]:
     """The pairs of a simulated data set with their true noise."""
-    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), root)
+    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), None)
+    if top is None:
+        raise ValueError(f"{root}: the noise of data sets of `expose simulate` alone is known; use --noise profile")
     known = {(top / name).resolve(): noise for name, noise in known_noise(top).items()}
     absent = [pair.short.source for pair in kept if Path(pair.short.source).resolve() not in known]
     if absent:
-        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use the noise of the profile")
+        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use --noise profile")
     return [replace(pair, noise=known[Path(pair.short.source).resolve()]) for pair in kept]
 
 
@@ -271,7 +273,7 @@ def detect(root: Path) -> Kind:
         raise ValueError(f"{root}: no such folder")
     sides = [side for side in ("Sony", "Fuji") if (root / side / "long").is_dir()]
     if len(sides) == 2:
-        raise ValueError(f"{root}: SID with both cameras; say which: sid-sony or sid-fuji")
+        raise ValueError(f"{root}: SID with both cameras; say which: --dataset sid-sony or --dataset sid-fuji")
     if sides:
         return "sid-sony" if sides == ["Sony"] else "sid-fuji"
     if any(root.glob("scene-*")) or any(root.glob("*/scene-*")):

@@ -46,7 +46,7 @@ COMPARED = (
 
 
 def table2(runs: Runs) -> list[Table]:
-    """Methods on SID Sony."""
+    """Methods."""
     rows: list[tuple[str, str | None, Scores]] = [
         ("the capture itself", None, runs.scorer.scores(Capture())),
         ("BM3D", "BM3D", _classical(runs, False)),
@@ -95,7 +95,8 @@ def table3(runs: Runs, root: Path) -> list[Table]:
             for camera, ratio in TABLE3.rows
         ]
 
-    return _by_correction(runs, "Table 3: methods on ELD (learned ones at equal compute)", header, rows)
+    data = replace(runs.scorer.selection, root=root, dataset="eld").title
+    return _by_correction(runs, f"Table 3: methods on {data} (learned ones at equal compute)", header, rows)
 
 
 def table4(runs: Runs) -> list[Table]:
@@ -181,7 +182,7 @@ def _comparison(
 
     heads = [head for head, label in zip(paper.heads, next(iter(rows)), strict=True) if label]
     notes = [f"Baselines that were better with photon planes, and are shown so: {'; '.join(told)}."] if told else []
-    title = f"{paper.name}: {paper.caption}"
+    title = paper.title(runs.scorer.selection.title)
     if not any(label in BACKBONES for labels in rows for label in labels):  # one network for all
         title = named(title, next(filter(None, met.values()), {}))
     return _by_correction(runs, title, [*heads, *COMPARED], cells, notes)
@@ -220,7 +221,7 @@ def _listing(runs: Runs, paper: PaperTable, rows: Sequence[tuple[str, tuple[str,
         ]
 
     header = ["model", *(f"x{ratio}" for ratio in RATIOS), *(f"paper x{ratio}" for ratio in RATIOS)]
-    return _by_correction(runs, f"{paper.name}: {paper.caption}", header, cells)
+    return _by_correction(runs, paper.title(runs.scorer.selection.title), header, cells)
 
 
 def _by_correction(
