@@ -302,6 +302,7 @@ def test_a_ratio_that_is_not_there(simsid: Path, run: Call, tmp_path: Path) -> N
         (["--seeds", 0], "one seed"),
         (["--corrections", "best"], "best"),
         (["--baselines"], "nothing to measure"),
+        (["--baselines", "bm4d"], "--baselines: no baseline 'bm4d'; there are capture, bm3d, a-bm3d"),
         (["--pictures", "10009"], "no scene 10009"),
         (["--dataset", "eld"], "as in ELD"),
     ],

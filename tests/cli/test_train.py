@@ -118,6 +118,13 @@ def test_dry_run_resolves_what_is_overridden(run: Call) -> None:
     assert resolved["iterations"] == 386_400
 
 
+def test_another_backbone_has_its_own_options(run: Call) -> None:
+    words = ["--preset", "p+g-unet-exposure", "--denoiser.backbone", "resunet", "--denoiser.options.widths", "4", "8"]
+    _, out, _ = run(*words, "--dry-run")
+    options = json.loads(out)["denoiser"]["options"]
+    assert options == {"widths": [4, 8], "encoders": [1] * 5, "decoders": [1] * 4, "bias": False}
+
+
 def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     code, out, _ = run("--list")
@@ -149,6 +156,7 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
         (["--preset", "embedded", "--workers", "-1"], "workers is a number from 0 to 1000, got -1"),
         (["--preset", "embedded", "--checkpoint-minutes", "-1"], "checkpoint_minutes is a number from 0"),
         (["--preset", "embedded", "--validate-every", "-1"], "validate_every is a number from 0"),
+        (["--preset", "default", "--capture.noise", "white", "--dry-run"], "no noise model 'white'"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],
 )

@@ -30,7 +30,7 @@ def evaluate(
     selection: Annotated[Selection, Flat],
     output: Output,
     weights: tuple[str, ...] = (),
-    baselines: tuple[Literal["capture", "bm3d", "a-bm3d"], ...] = ("capture",),
+    baselines: tuple[str, ...] = ("capture",),
     steps: tuple[int | Literal["auto"], ...] = (),
     schedule: Literal["auto", "paper", "official"] = "auto",
     transition: Literal["auto", "markov", "restart"] = "auto",
@@ -58,7 +58,7 @@ def evaluate(
         selection: the data.
         output: folder for images.csv, summary.md, summary.csv, summary.json and pictures.
         weights: names, or .safetensors files.
-        baselines: the capture itself; BM3D; BM3D behind the Anscombe transformation (extra `baselines`).
+        baselines: capture, itself; bm3d; a-bm3d, behind the Anscombe transformation (both: extra `baselines`).
         steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); auto: by the noise of
             each capture, if the weights have a rule for it; by default the T that the weights were made for.
         schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
@@ -83,6 +83,8 @@ def evaluate(
         named["clamp"] = (0.0, 1.0) if clamp == "unit" else None
     if not selection.root.is_dir():
         raise UsageError(f"{selection.root}: no such folder")
+    if unknown := [name for name in baselines if name not in BASELINES]:
+        raise UsageError(f"--baselines: no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
     with as_usage():
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)

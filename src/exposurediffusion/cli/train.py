@@ -30,6 +30,7 @@ from exposurediffusion.cli.console import (
 )
 from exposurediffusion.datasets.open import DatasetOptions
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.models.denoiser import backbone_options
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
@@ -57,6 +58,10 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
     default = preset.recipe if preset else Recipe()
     if _named("--initial", arguments) is not None:
         default = replace(default, prelude=Prelude())
+    backbone = _named("--denoiser.backbone", arguments)
+    if backbone not in (None, default.denoiser.backbone):  # the preset's options are those of its own backbone
+        denoiser = replace(default.denoiser, backbone=backbone, options=backbone_options(backbone))
+        default = replace(default, denoiser=denoiser)
 
     def train(
         preset: str = "",
