@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from exposurediffusion.cli.console import Flag, Flat, Output, Summary, UsageError, as_usage, note, progress, show
+from exposurediffusion.datasets.samples import PairDataset
 from exposurediffusion.evaluation.measure import Correction, Protocol
 from exposurediffusion.evaluation.methods import BlockMatching, Capture, Diffusion, Method, Network
 from exposurediffusion.evaluation.results import Results, for_json, write_text
@@ -77,10 +78,10 @@ def evaluate(
         json: print the summary as JSON.
         debug: show tracebacks.
     """
-    named: dict[str, Any] = {"schedule": schedule, "transition": transition, "increment": increment}
-    named = {name: value for name, value in named.items() if value != "auto"}
+    sampling: dict[str, Any] = {"schedule": schedule, "transition": transition, "increment": increment}
     if clamp != "auto":
-        named["clamp"] = (0.0, 1.0) if clamp == "unit" else None
+        sampling["clamp"] = (0.0, 1.0) if clamp == "unit" else None
+    sampling = {name: value for name, value in sampling.items() if value != "auto"}
     if not selection.root.is_dir():
         raise UsageError(f"{selection.root}: no such folder")
     if unknown := [name for name in baselines if name not in BASELINES]:
@@ -88,15 +89,11 @@ def evaluate(
     with as_usage():
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)
-        networks = _networks(weights, steps, named, faithful, find_device(device))
+        networks = _networks(weights, steps, sampling, faithful, find_device(device))
     methods = [*(BASELINES[name] for name in baselines), *networks]
     if not methods:
         raise UsageError("nothing to measure: give --weights, or --baselines")
-    with progress("decoding", None) as bar:
-        opened = selection.open(note, lambda done, total: bar(done=done, total=total))
-    scenes = list(dict.fromkeys(pair.scene for pair in opened.pairs))
-    if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
-        raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")
+    opened = _open(selection, pictures)
     summary = Summary(json)
     for path in opened.unreadable:
         summary.fail(f"{path}: cannot be decoded; its captures are not in the figures", input=str(path))
@@ -106,18 +103,20 @@ def evaluate(
         summary.fail(why if file in why else f"{file}: {why}", input=file)
 
     with progress("measuring", len(opened.pairs) * len(methods)) as tick:
-        score(
-            opened,
-            methods,
-            protocol,
-            results,
-            pictures=pictures,
-            failed=None if debug else failed,
-            tick=tick,
-        )
+        score(opened, methods, protocol, results, pictures=pictures, failed=None if debug else failed, tick=tick)
     facts = selection.describe() | protocol.to_dict() | {"crop": side or "whole"}
     _conclude(results, methods, facts, summary)
     return summary.finish()
+
+
+def _open(selection: Selection, pictures: Sequence[str]) -> PairDataset:
+    """The data, which has the scenes that pictures are wanted of."""
+    with progress("decoding", None) as bar:
+        opened = selection.open(note, lambda done, total: bar(done=done, total=total))
+    scenes = list(dict.fromkeys(pair.scene for pair in opened.pairs))
+    if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
+        raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")
+    return opened
 
 
 def _conclude(results: Results, methods: Sequence[Method], facts: dict[str, Any], summary: Summary) -> None:

@@ -66,31 +66,18 @@ def train(
         NonFiniteLoss: the batch is in nonfinite-0.safetensors, and the checkpoint is never of ruined weights.
         WorkerLost: another process of a distributed run has ended.
     """
-    if patches.planes != recipe.planes:
-        raise ValueError(
-            f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
-            f"add --denoiser.planes {patches.planes}"
-        )
+    _check_planes(recipe, patches)
     run = Run(recipe, execution, minutes, report)
     checkpoint, weights = output / "checkpoint.pt", output / "weights.safetensors"
-    if checkpoint.exists():
-        run.restore(checkpoint)
-        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
-    elif initial is not None:
-        run.begin_from(initial)
-    validate = None
-    if validation is not None and run.is_main:
-        validate = Validation(validation, recipe, size=execution.validation_patch)
+    _begin(run, checkpoint, initial, report)
+    validate = _validation(run, validation, execution)
     if isinstance(patches, CleanViews):
         patches = patches.to(run.device)
     every = 1 if run.device.type == "cpu" else READ_EVERY
     with _stop_signals() as stop, _log(run, output, execution) as log:
         progress = _Progress(log, run.iteration)
         if minutes is not None and run.done < 1:
-            begun = time.monotonic()
-            run.save(checkpoint)  # a disk that cannot hold it is better known now
-            _validate(run, validate, log)
-            run.clock.reserve = 2 * (time.monotonic() - begun) / 60  # for doing both once more
+            _rehearse(run, checkpoint, validate, log)
         for batch in run.batches(patches, execution.workers):
             run.step(batch)
             last = run.done >= 1 and minutes is None
@@ -110,11 +97,7 @@ def train(
             if reading.stopping or last:
                 _write(run, output, provenance)
             elif progress.minutes > execution.checkpoint_minutes:
-                try:
-                    _write(run, output, provenance)
-                except OSError as error:  # a full disk may have room again the next time
-                    there = "the last one is whole" if checkpoint.exists() else "there is none yet"
-                    report(f"{checkpoint}: not written ({error.strerror or error}); {there}, going on")
+                _write_if_possible(run, output, provenance, report)
                 progress.saved()
             if last or due:
                 _validate(run, validate, log)
@@ -128,9 +111,53 @@ def train(
     return weights
 
 
+def _check_planes(recipe: Recipe, patches: Patches | CleanViews) -> None:
+    if patches.planes != recipe.planes:
+        raise ValueError(
+            f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
+            f"add --denoiser.planes {patches.planes}"
+        )
+
+
+def _begin(run: Run, checkpoint: Path, initial: str | Path | None, report: Callable[[str], None]) -> None:
+    """From the checkpoint, if there is one, else from the initial weights, if they are given."""
+    if checkpoint.exists():
+        run.restore(checkpoint)
+        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
+    elif initial is not None:
+        run.begin_from(initial)
+
+
+def _validation(run: Run, patches: Patches | CleanViews | None, execution: Execution) -> Validation | None:
+    """None without patches, and in all processes but the main one."""
+    if patches is None or not run.is_main:
+        return None
+    return Validation(patches, run.recipe, size=execution.validation_patch)
+
+
+def _rehearse(run: Run, checkpoint: Path, validate: Validation | None, log: RunLog | None) -> None:
+    """Write a checkpoint and validate once, so that a run by the clock keeps time for both at its end."""
+    begun = time.monotonic()
+    run.save(checkpoint)  # a disk that cannot hold it is better known now
+    _validate(run, validate, log)
+    run.clock.reserve = 2 * (time.monotonic() - begun) / 60
+
+
 def _write(run: Run, output: Path, provenance: dict[str, Any] | None) -> None:
     run.save(output / "checkpoint.pt")
     run.export(output / "checkpoint.safetensors", provenance)
+
+
+def _write_if_possible(
+    run: Run, output: Path, provenance: dict[str, Any] | None, report: Callable[[str], None]
+) -> None:
+    """A checkpoint on the way: a full disk, which may have room again the next time, does not end the run."""
+    try:
+        _write(run, output, provenance)
+    except OSError as error:
+        checkpoint = output / "checkpoint.pt"
+        there = "the last one is whole" if checkpoint.exists() else "there is none yet"
+        report(f"{checkpoint}: not written ({error.strerror or error}); {there}, going on")
 
 
 class _Progress:
