@@ -15,7 +15,7 @@ from exposurediffusion.evaluation.measure import CORRECTIONS, Correction, Protoc
 from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Score, Table, text
-from exposurediffusion.reproduction import paper_tables
+from exposurediffusion.reproduction import paper_costs, paper_tables
 from exposurediffusion.reproduction.budget import Budget, run_name
 from exposurediffusion.reproduction.runs import Runs, Trial
 from exposurediffusion.reproduction.scorer import Scorer, Scores
@@ -242,10 +242,10 @@ def test_table6_is_of_what_saw_x100_alone(simsid: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs of a small frame, timed not at all."""
-    monkeypatch.setattr(paper_tables, "cost", lambda model, size, repeats: cost(model, size // 8, repeats=0))
-    counted = paper_tables.multiply_adds
+    monkeypatch.setattr(paper_costs, "cost", lambda model, size, repeats: cost(model, size // 8, repeats=0))
+    counted = paper_costs.multiply_adds
     monkeypatch.setattr(
-        paper_tables,
+        paper_costs,
         "multiply_adds",
         lambda model, size, as_published: counted(model, size // 8, as_published=as_published),
     )
@@ -291,10 +291,10 @@ def test_costs_of_stand_ins_stand_below_the_papers(
 @pytest.mark.usefixtures("cheap")
 def test_table7_has_diffusion_at_equal_compute(simsid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
-    full = paper_tables.full_size
+    full = paper_costs.full_size
     large = {"p+g-unet-exposure"}  # the diffusion models take seconds to make
     monkeypatch.setattr(
-        paper_tables, "full_size", lambda p, device: full(p, device) if p in large else tiny(config=tiny_diffusion())
+        paper_costs, "full_size", lambda p, device: full(p, device) if p in large else tiny(config=tiny_diffusion())
     )
     known = {"p+g-unet-exposure": 33, "p+g-diffusion-small+compute": 22}
     table, costs = paper_tables.table7(make(simsid, tmp_path, ("final",), **known))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import summarise
 from exposurediffusion.reproduction import budget as budgets
+from exposurediffusion.reproduction import paper_figures, paper_tables
 from exposurediffusion.reproduction import runs as runs_module
 from exposurediffusion.reproduction.budget import Budget
-from exposurediffusion.reproduction.paper_tables import full_size
+from exposurediffusion.reproduction.paper_costs import full_size
 from exposurediffusion.reproduction.runs import Runs, load_method
 from exposurediffusion.reproduction.scorer import Scorer
 from exposurediffusion.training import trainer
@@ -337,6 +338,52 @@ def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
     monkeypatch.setattr(budgets, "_rate", lambda _: 1.0)
     with pytest.raises(ValueError, match="the loss is not finite"):  # without a choice, it is an error
         make(training=True).scores(RUN)
+
+
+@dataclass
+class Untrained(Runs):
+    """Notes what it is asked to train, and trains nothing."""
+
+    asked: set[str] = field(default_factory=set)
+
+    def _train(self, preset: str, matched: bool, seed: int, rate: float | None) -> None:
+        self.asked.add(budgets.run_name(preset, matched, seed, rate))
+
+
+@pytest.mark.parametrize(
+    "make_artefact",
+    [
+        *(paper_tables.table2, paper_tables.table4, paper_tables.table5, paper_tables.table6, paper_tables.table7),
+        *(paper_figures.figure4, paper_figures.figure5, paper_figures.figure6, paper_figures.figure8),
+        paper_figures.ablations,
+    ],
+    ids=lambda artefact: artefact.__name__,
+)
+def test_the_runs_that_are_expected_are_those_that_are_trained(
+    make_artefact: Callable[..., Any], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scorer, "scores", lambda *_: {})  # of baselines
+    monkeypatch.setattr(paper_tables, "cost_table", lambda *_: None)
+    seeds = 1 if make_artefact is paper_figures.figure4 else 3  # it asks for further ones if the first is there
+    runs = Untrained(tmp_path / "runs", make().scorer, Budget(2), seeds, training=True)
+    arguments = (runs,) if make_artefact.__module__.endswith("tables") else (runs, tmp_path / "figure.png")
+    make_artefact(*arguments)
+    assert len(runs._expected) == len(runs.asked) > 0
+
+
+def test_progress_is_of_all_runs(make: Make, quick: list[str], tmp_path: Path) -> None:
+    ticks: list[tuple[str, int, int]] = []
+    runs = make(training=True)
+    runs.scorer.tick = lambda *tick: ticks.append(tick)
+    runs.expect([(RUN, False), ("p+g-unet-feedforward", True)])
+    assert runs.path(RUN) is not None
+    assert runs.path("p+g-unet-feedforward", True) is not None
+    training = [tick for tick in ticks if tick[0].startswith("run ")]
+    assert training[0] == (f"run 1 of 2, {RUN}", 1, 2 + 6)
+    assert training[-1] == ("run 2 of 2, p+g-unet-feedforward+compute", 2 + 6, 2 + 6)
+    runs = make(training=True, rates=(0.001, 0.003), seeds=2)
+    runs.expect([(RUN, False)])
+    assert runs._expected == [2, 2, 2]  # both rates, and one of them with the other seed
 
 
 def test_training_that_is_stopped_says_how_to_go_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,12 @@ EXPOSURES = (0, 1, 2, 3, 4, 6, 9)
 DDIM_STEPS = (1, 2, 5, 10, 20, 50)
 HIGHLIGHT = 0.9
 CORRECTION = "final"
+TRAININGS = ("exposure", "feedforward")
 
 
 def figure4(runs: Runs, path: Path) -> list[Table]:
     """Small networks with the method against large ones without: parameters, multiply-adds, time."""
+    runs.expect([(f"p+g-{b}-{kind}", kind == "feedforward") for b in BACKBONES.values() for kind in TRAININGS])
     points: list[Point] = []
     names: list[str] = []
     for label, backbone in BACKBONES.items():
@@ -72,6 +74,7 @@ def figure4(runs: Runs, path: Path) -> list[Table]:
 def figure5(runs: Runs, path: Path, scene: str | None = None) -> list[Table]:
     """Mask and error change of the adaptive residual layer on a scene; by default the one with most highlights."""
     presets = {"with": "p+g-nafnet1-exposure", "without": "p+g-nafnet1-exposure-no-residual"}
+    runs.expect([(preset, False) for preset in presets.values()], seeds=1)
     paths = {name: found for name, preset in presets.items() if (found := runs.path(preset)) is not None}
     if len(paths) < len(presets):  # all were asked for, so all that miss are told
         return []
@@ -125,13 +128,11 @@ def _brightest(samples: Sequence[tuple[str, Sample]], scene: str | None) -> Samp
 
 def figure6(runs: Runs, path: Path) -> list[Table]:
     """Quality against the number of steps, NAFNet-1, ELD noise: with the method's training and without."""
+    plain = "eld-nafnet1-feedforward"
+    runs.expect([(plain, True), (f"{plain}-photons", True), ("eld-nafnet1-exposure", False)])
     curves = {
-        "feed-forward training (equal compute)": _curve(
-            lambda t: runs.scores("eld-nafnet1-feedforward", True, steps=t), EXPOSURES
-        ),
-        "... with photon planes": _curve(
-            lambda t: runs.scores("eld-nafnet1-feedforward-photons", True, steps=t), EXPOSURES
-        ),
+        "feed-forward training (equal compute)": _curve(lambda t: runs.scores(plain, True, steps=t), EXPOSURES),
+        "... with photon planes": _curve(lambda t: runs.scores(f"{plain}-photons", True, steps=t), EXPOSURES),
         "with the method": _curve(lambda t: runs.scores("eld-nafnet1-exposure", steps=t), EXPOSURES),
     }
     plot_steps_curves({r: {k: _at(c, r) for k, c in curves.items() if c} for r in RATIOS}, path, trained=2)
@@ -141,9 +142,11 @@ def figure6(runs: Runs, path: Path) -> list[Table]:
 
 def figure8(runs: Runs, path: Path) -> list[Table]:
     """Convergence over network evaluations at x100: the method against DDIM."""
+    sizes = ("small", "large")
+    runs.expect([("p+g-unet-exposure", False), *((f"p+g-diffusion-{size}", True) for size in sizes)])
     ours = _curve(lambda n: runs.scores("p+g-unet-exposure", steps=n - 1), tuple(t + 1 for t in EXPOSURES))
     curves = {_named("the method, UNet", ours): ours}
-    for size in ("small", "large"):
+    for size in sizes:
         curve = _curve(lambda n, size=size: runs.scores(f"p+g-diffusion-{size}", True, steps=n), DDIM_STEPS)
         curves[_named(f"conditional diffusion, {size}", curve)] = curve
     found = {label.replace(" (", "\n("): _at(curve, 100) for label, curve in curves.items() if curve}
@@ -154,11 +157,10 @@ def figure8(runs: Runs, path: Path) -> list[Table]:
 
 def ablations(runs: Runs, path: Path) -> list[Table]:
     """What its readers ask for: choices in training, choices in inference, T in training against T in inference."""
-    base, named = (
-        "eld-nafnet1-exposure",
-        (*("", "-t1", "-t3", "-no-residual", "-markov", "-mean", "-kl", "-unclamped", "-corrected"),),
-    )
-    trained = {f"{base}{what}": runs.scores(f"{base}{what}") for what in named}
+    base = "eld-nafnet1-exposure"
+    kinds = ("", "-t1", "-t3", "-no-residual", "-markov", "-mean", "-kl", "-unclamped", "-corrected")
+    runs.expect([(f"{base}{kind}", False) for kind in kinds])
+    trained = {f"{base}{kind}": runs.scores(f"{base}{kind}") for kind in kinds}
     inference: dict[str, Scores] = {}
     for transition in ("restart", "markov"):
         for increment in ("sampled", "mean"):

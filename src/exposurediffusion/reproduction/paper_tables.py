@@ -7,10 +7,6 @@ from dataclasses import replace
 from math import isnan, sqrt
 from pathlib import Path
 
-import torch
-
-from exposurediffusion.baselines.diffusion import ConditionalDiffusion
-from exposurediffusion.evaluation.cost import Cost, cost, multiply_adds
 from exposurediffusion.evaluation.measure import Correction
 from exposurediffusion.evaluation.methods import BlockMatching, Capture
 from exposurediffusion.evaluation.paper import (
@@ -26,12 +22,10 @@ from exposurediffusion.evaluation.paper import (
 )
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Cell, Score, Table
-from exposurediffusion.models.denoiser import ExposureDenoiser
-from exposurediffusion.reproduction.provenance import described, named
+from exposurediffusion.reproduction.paper_costs import cost_table
+from exposurediffusion.reproduction.provenance import named
 from exposurediffusion.reproduction.runs import Runs
 from exposurediffusion.reproduction.scorer import Scores
-from exposurediffusion.training.loss import loss_of
-from exposurediffusion.training.presets import find_preset
 
 RATIOS = (100, 250, 300)
 ORDER: tuple[Correction, ...] = ("final", "oracle", "none")
@@ -47,6 +41,8 @@ COMPARED = (
 
 def table2(runs: Runs) -> list[Table]:
     """Methods."""
+    learned = ("noise2noise-unet-feedforward", "p+g-unet-feedforward")
+    runs.expect([*((preset, matched) for preset in learned for matched in EQUAL), ("p+g-unet-exposure", False)])
     rows: list[tuple[str, str | None, Scores]] = [
         ("the capture itself", None, runs.scorer.scores(Capture())),
         ("BM3D", "BM3D", _classical(runs, False)),
@@ -68,6 +64,7 @@ def _classical(runs: Runs, anscombe: bool, selection: Selection | None = None) -
 
 def table3(runs: Runs, root: Path) -> list[Table]:
     """Methods on the cameras of ELD, in `root`."""
+    runs.expect([("noise2noise-unet-feedforward", True), ("p+g-unet-feedforward", True), ("p+g-unet-exposure", False)])
     cells: dict[tuple[tuple[str, ...], str], Scores] = {}
     cameras = list(dict.fromkeys(camera for camera, _ in TABLE3.rows))
     for camera in cameras:
@@ -114,7 +111,7 @@ def table5(runs: Runs) -> list[Table]:
         for name, backbone in BACKBONES.items()
     }
     presets = {name: f"p+g-{backbone}-exposure" for name, backbone in BACKBONES.items()}
-    return [*_comparison(runs, TABLE5A, "Baseline", "w/ Ours", rows), _costs(runs, "Table 5b", presets, TABLE5B)]
+    return [*_comparison(runs, TABLE5A, "Baseline", "w/ Ours", rows), cost_table(runs, "Table 5b", presets, TABLE5B)]
 
 
 def table6(runs: Runs) -> list[Table]:
@@ -130,9 +127,10 @@ def table7(runs: Runs) -> list[Table]:
         "Diffusion-based-1": ("p+g-diffusion-large", True),
         "Diffusion-based-2": ("p+g-diffusion-small", True),
     }
+    runs.expect(named.values())
     rows = [(name, (name,), runs.scores(preset, matched)) for name, (preset, matched) in named.items()]
     presets = dict(zip(TABLE7B, (preset for preset, _ in named.values()), strict=True))
-    return [*_listing(runs, TABLE7A, rows), _costs(runs, "Table 7b", presets, TABLE7B)]
+    return [*_listing(runs, TABLE7A, rows), cost_table(runs, "Table 7b", presets, TABLE7B)]
 
 
 def feedforward(runs: Runs, stem: str, matched: bool, ending: str = "") -> tuple[Scores, bool]:
@@ -164,7 +162,10 @@ def _comparison(
     """With the method against without: a row for each stem of presets and ratio."""
     found: dict[str, tuple[Scores, Scores, Scores]] = {}
     told: list[str] = []
-    for stem in dict.fromkeys(stem for stem, _ in rows.values()):
+    stems = list(dict.fromkeys(stem for stem, _ in rows.values()))
+    kinds = ("feedforward", False), ("feedforward", True), ("exposure", False)
+    runs.expect([(f"{stem}-{kind}{ending}", matched) for stem in stems for kind, matched in kinds])
+    for stem in stems:
         few, photons = feedforward(runs, stem, False, ending)
         many, more = feedforward(runs, stem, True, ending)
         found[stem] = few, many, runs.scores(f"{stem}-exposure{ending}")
@@ -262,38 +263,3 @@ def rates(runs: Runs) -> list[Table]:
 def _paper(table: PaperTable, row: tuple[str, ...], column: str) -> Cell:
     found = table.get(row, column)
     return None if found is None else Score(found.psnr, found.ssim, digits=table.digits, of=PRINTED)
-
-
-def full_size(preset: str, device: torch.device) -> ExposureDenoiser | ConditionalDiffusion:
-    """The untrained network of a preset, as large as in the paper."""
-    return loss_of(find_preset(preset).recipe).denoiser.to(device)
-
-
-def _costs(runs: Runs, title: str, presets: Mapping[str, str], paper: Mapping[str, Cost]) -> Table:
-    """Parameters, multiply-adds and time of one evaluation, of the paper's networks and of those measured here."""
-    rows: list[list[Cell]] = []
-    for name, preset in presets.items():
-        networks = {name: full_size(preset, runs.device)}
-        if (here := runs.model(preset, "diffusion" in preset)) is not None and here.config != networks[name].config:
-            networks[f"stand-in: {described(here)}"] = here
-        for label, model in networks.items():
-            mine, published = cost(model, 512, repeats=3), paper[name] if label == name else None
-            counted = multiply_adds(model, 512, as_published=True)
-            rows.append(
-                [
-                    label,
-                    f"{mine.parameters:,}",
-                    f"{mine.multiply_adds / 1e9:.2f} G",
-                    f"{counted / 1e9:.2f} G",
-                    None if mine.seconds is None else f"{mine.seconds:.2f} s",
-                    published and f"{published.parameters:,}",
-                    published and f"{published.multiply_adds / 1e9:g} G",
-                    published and published.seconds and f"{published.seconds:.4f} s",
-                ]
-            )
-    header = ["network", "parameters", "multiply-adds", "counted as published", "time", *_COST_PAPER]
-    note = "One evaluation of 512x512 packed pixels; time: median of 3 on this machine, fp32."
-    return Table(f"{title}: cost", header, rows, [note])
-
-
-_COST_PAPER = ("paper: parameters", "paper: FLOPs", "paper: time")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isnan, nan
@@ -65,6 +65,23 @@ class Runs:
     trials: dict[str, Trial] = field(default_factory=dict)
     used: list[Facts] = field(default_factory=list)
     _validation: Scorer | None = field(default=None, init=False, repr=False)
+    _expected: list[int] = field(default_factory=list, init=False, repr=False)  # iterations of runs to be trained,
+    _trained: list[int] = field(default_factory=list, init=False, repr=False)  # and of those that have been
+
+    def expect(self, needed: Iterable[tuple[str, bool]], seeds: int | None = None) -> None:
+        """Announce the runs that will be asked for, so that progress is of all that are to be trained.
+
+        Args:
+            needed: presets, and whether of equal compute.
+            seeds: of each; None: all.
+        """
+        for preset, matched in needed if self.training else ():
+            iterations = self.budget.recipe(find_preset(preset), matched).iterations
+            for seed in range(self.seeds if seeds is None else seeds):
+                names = [run_name(preset, matched, seed, rate) for rate in self.rates or (None,)]
+                absent = [name for name in names if not self._file(name).is_file()]
+                count = len(absent) if seed == 0 else len(absent) == len(names)  # further seeds have one rate
+                self._expected += [iterations] * count
 
     def scores(
         self,
@@ -170,7 +187,11 @@ class Runs:
         name = run_name(preset, matched, seed, rate)
         recipe = self.budget.recipe(find_preset(preset), matched, seed, rate)
         data, report, tick = self.scorer.selection, self.scorer.report, self.scorer.tick
-        report(f"training {name}: {recipe.iterations:,} iterations")
+        place, before = len(self._trained) + 1, sum(self._trained)
+        self._trained.append(recipe.iterations)
+        what = f"run {place} of {max(place, len(self._expected))}, {name}"
+        total = max(sum(self._expected), sum(self._trained))
+        report(f"training {what}: {recipe.iterations:,} iterations")
         source = Source(
             data.root,
             dataset=data.kind,
@@ -189,7 +210,7 @@ class Runs:
                 validation=unseen,
                 execution=replace(execution, device=self.device.type),
                 provenance={"preset": preset, "data": data.root.resolve().name},
-                tick=lambda run, loss: tick(name, run.iteration, recipe.iterations),
+                tick=lambda run, loss: tick(what, before + run.iteration, total),
             )
         except (Interrupted, NonFiniteLoss) as error:
             if rate is None or isinstance(error, Interrupted):
