@@ -5,8 +5,8 @@
 Each scene of `heldout.py` is recorded by the five calibrated cameras at five ISOs, dark as in SID, and bright at
 base ISO. Printed by setting: quantiles (5, 50, 95 %) of the estimated over the true gain, light-free deviation, and
 deviation of the frame's mean signal; shares within 15 % (gain) and 25 % (light-free); with `--decibels` the PSNR that
-`enhance` (T = 0) loses by the estimate: mean and worst. A frame without masked sites cannot tell its row noise, so this
-is left out of the light-free deviation. `wrongly`: frames whose estimate overruled the camera's profile.
+`enhance` (T = 0) loses by the estimate: mean and worst. A frame without masked sites does not show its row noise, so
+this is left out of the light-free deviation. `wrongly`: frames whose estimate overruled the camera's profile.
 """
 
 from __future__ import annotations

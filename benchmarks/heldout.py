@@ -83,7 +83,7 @@ def cases(folder: Path, crop: int = 1024) -> Iterator[Case]:
 
 
 def bm3d(case: Case) -> Tensor:
-    """BM3D of the capture, told the true mean deviation of each plane."""
+    """BM3D of the capture, given the true mean deviation of each plane."""
     scale = case.ratio / case.noise.saturation
     signal = case.long.planes.clamp(0, 1).mean(dim=(1, 2))
     variance = case.noise.gain * scale * signal + case.noise.read_variance * scale**2
@@ -124,7 +124,7 @@ def main(
         steps: numbers of simulated exposures to try.
         bm3d: also BM3D with the noise level known (slow: a smaller crop helps).
         crop: largest side of a scene in sites.
-        noise: what the network is told: the parameters drawn, those of the camera's profile at the ISO, or an estimate
+        noise: what the network is given: the parameters drawn, those of the camera's profile at the ISO, or an estimate
             from the frame as for a camera that nobody calibrated.
         pictures: folder for renderings of captures, estimates and references.
         output: JSON file.

@@ -80,8 +80,8 @@ def test_sampler_equals_that_of_diffusers(steps: int) -> None:
     state = torch.randn(1, 4, 8, 8, generator=generator)
     with torch.no_grad():
         for time, estimate in zip(theirs.timesteps.tolist(), ours, strict=True):
-            told = model.backbone(torch.cat([state, 2 * capture - 1], dim=1), time).sample
-            step = theirs.step(told, time, state, use_clipped_model_output=True)
+            predicted = model.backbone(torch.cat([state, 2 * capture - 1], dim=1), time).sample
+            step = theirs.step(predicted, time, state, use_clipped_model_output=True)
             torch.testing.assert_close(estimate, (step.pred_original_sample + 1) / 2, rtol=0, atol=2e-5)
             state = step.prev_sample
 
@@ -196,12 +196,12 @@ def test_configuration_survives_a_header(config: DiffusionConfig) -> None:
         ({"timesteps": 3}, "1 to 3 steps"),
     ],
 )
-def test_a_wrong_configuration_is_told(wrong: dict, message: str) -> None:
+def test_a_wrong_configuration_is_reported(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DiffusionConfig(**{**asdict(TINY), **wrong})
 
 
-def test_wrong_use_is_told() -> None:
+def test_wrong_use_is_reported() -> None:
     with pytest.raises(ValueError, match="1 to 1000 steps with this model, not 0"):
         tiny().sample(picture(1, 4, 8, 8), 0)
     with pytest.raises(ValueError, match="for 4 planes, the image has 9"):

@@ -151,10 +151,10 @@ def test_files_tables_and_pictures(simsid: Path, weights: Path, run: Call, tmp_p
     assert "Correction: final" in out
     content = (tmp_path / "summary.md").read_text()
     assert all(f"\n| {name} | " in content for name in ("capture", "mine, T = 0", "mine, T = 2"))
-    for told in ("sid-sony, simulated", "split test", "noise profile", "crop 512", "clip [0, 1]", "seeds 1"):
-        assert told in content
-    for told in ("schedule paper", "transition markov", "increment mean", "digest "):
-        assert told in content
+    for part in ("sid-sony, simulated", "split test", "noise profile", "crop 512", "clip [0, 1]", "seeds 1"):
+        assert part in content
+    for part in ("schedule paper", "transition markov", "increment mean", "digest "):
+        assert part in content
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["figures"]) == 3 * 2
     assert all(figure["psnr_srgb"] > 5 for figure in summary["figures"])
@@ -259,7 +259,7 @@ def test_an_unreadable_capture_is_a_failure_and_the_others_are_counted(simsid: P
     assert "images 1/2" in " ".join(out.split())  # of one ratio one scene is left
 
 
-def test_captures_that_cannot_be_measured_are_told(simsid: Path, run: Call, tmp_path: Path) -> None:
+def test_captures_that_cannot_be_measured_are_reported(simsid: Path, run: Call, tmp_path: Path) -> None:
     """X-Trans weights on Bayer data: the other methods are done, the exit code is 1."""
     weights = tiny_weights(tmp_path / "fuji.safetensors", planes=9)
     code, out, error = run("--root", simsid, "--weights", weights, "--json", "-o", tmp_path / "out")

@@ -147,7 +147,7 @@ def test_tables_2_and_5(simsid: Path, runs: Path, run: Call, tmp_path: Path, mon
     monkeypatch.setattr(BlockMatching, "__call__", lambda self, sample, *_: _none())
     code, out, error = run("table2", "table5", *options(simsid, runs, tmp_path, 300))
     assert code == 0, error
-    assert "pip install exposurediffusion[baselines]" in error  # is told; the other rows are there
+    assert "pip install exposurediffusion[baselines]" in error  # is reported; the other rows are there
     assert table(tmp_path / "table2.md", "BM3D")[:3] == ["-", "-", "-"]
     assert " / " in table(tmp_path / "table2.md", "the capture itself")[2]
     assert " / " in table(tmp_path / "table2.md", "N2N, equal compute")[2]

@@ -251,7 +251,7 @@ def test_prepared_pictures_train_for_some_minutes(pictures: Path, run: Call, tmp
     weights = tmp_path / "run" / "weights.safetensors"
     assert str(weights) in out
     assert "0.02 minutes; Ctrl-C keeps a checkpoint" in error
-    assert "100.0 %" in error  # what is told of a run whose messages go to a file
+    assert "100.0 %" in error  # what is said of a run whose messages go to a file
     first = load(weights)
     assert first.card.training["iterations"] >= 1
     assert first.card.training["data"] == "pictures.safetensors"

@@ -242,7 +242,7 @@ def test_raws_leave_out_what_is_hidden(tmp_path: Path) -> None:
         ("images", ["a/b.jpg"]),
     ],
 )
-def test_kinds_are_told_apart(kind: str, names: list[str], tmp_path: Path) -> None:
+def test_kinds_are_separated(kind: str, names: list[str], tmp_path: Path) -> None:
     touch(tmp_path, *names)
     assert detect(tmp_path) == kind
 

@@ -269,6 +269,11 @@ def test_protocols_that_there_are_not(options: dict[str, Any], message: str) -> 
 
 
 def test_a_protocol_tells_all_that_is_fixed() -> None:
-    told = Protocol(512).to_dict()
-    assert (told["crop"], told["clip"], told["range"], told["ssim"][:3]) == (512, "[0, 1]", 255, "7x7")
+    plain = Protocol(512).to_dict()
+    assert (plain["crop"], plain["clip"], plain["range"], plain["ssim"][:3]) == (
+        512,
+        "[0, 1]",
+        255,
+        "7x7",
+    )
     assert str(Score(31.567, 0.6937)) == "31.57 / 0.694"

@@ -134,17 +134,17 @@ def test_weights_for_either_work_on_xtrans() -> None:
 
 def test_bm3d_is_told_the_noise_of_each_plane(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library itself takes seconds; `tests/baselines` have it denoise."""
-    told: list[Any] = []
+    given: list[Any] = []
 
     def denoise(capture: Tensor, *noise: Any) -> Tensor:
-        told.append((capture, *noise))
+        given.append((capture, *noise))
         return capture / 2
 
     monkeypatch.setattr(methods, "denoise_bm3d", denoise)
     monkeypatch.setattr(methods, "denoise_anscombe_bm3d", denoise)
     assert torch.equal(BlockMatching()(ONE).estimate, CAPTURE / 2)
     assert torch.equal(BlockMatching(True)(ONE, adjust=lambda estimate: 3 * estimate).estimate, 1.5 * CAPTURE)
-    (first, deviation), second = told
+    (first, deviation), second = given
     assert torch.equal(first, CAPTURE)
     variance = NOISE.gain * CAPTURE.clamp(max=1).mean(dim=(1, 2)) * 15583 / 100 + NOISE.read_variance  # DN^2
     torch.testing.assert_close(deviation, variance.sqrt() * 100 / 15583, rtol=1e-4, atol=0)

@@ -88,7 +88,7 @@ def test_weights_that_were_trained_anew_are_others(tmp_path: Path) -> None:
         ("settings.json", "null"),
     ],
 )
-def test_damaged_results_are_told(file: str, content: str | bytes | None, tmp_path: Path) -> None:
+def test_damaged_results_are_reported(file: str, content: str | bytes | None, tmp_path: Path) -> None:
     begun(tmp_path)
     if content is None:
         (tmp_path / file).unlink()

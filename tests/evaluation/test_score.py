@@ -61,9 +61,9 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
     assert facts(chosen) == {(scene, ratio) for scene in ("10001", "10002") for ratio in (100, 250, 300)}
     assert (chosen.kind, chosen.simulated, chosen.crop) == ("sid-sony", True, 512)
     assert chosen.title == "SimSID Sony"
-    told = chosen.describe()
-    assert told["dataset"] == "sid-sony, simulated"
-    assert (told["root"], told["split"], told["subset"], told["noise"]) == (simsid.name, "test", "all", "profile")
+    described = chosen.describe()
+    assert described["dataset"] == "sid-sony, simulated"
+    assert [described[name] for name in ("root", "split", "subset", "noise")] == [simsid.name, "test", "all", "profile"]
     assert {scene for scene, _ in facts(Selection(simsid, split="validation"))} == {"20001"}
     assert len(facts(Selection(simsid, split="all"))) == 15
     camera = Selection(simsid / "Sony", noise="known")
@@ -72,21 +72,21 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
 
 
 def test_a_real_sid_is_the_published_subset(tmp_path: Path) -> None:
-    """Two of its scenes, and another: those that are missing are told."""
+    """Two of its scenes, and another: those that are missing are reported."""
     for scene, times in (("10185", ("0.1", "0.04")), ("10187", ("0.1",)), ("10199", ("0.1",))):
         write_raw(tmp_path / "Sony" / "long" / f"{scene}_00_10s.dng")
         for time in times:
             write_raw(tmp_path / "Sony" / "short" / f"{scene}_00_{time}s.dng", iso=800, shutter=float(time))
-    chosen, told = Selection(tmp_path), []
+    chosen, messages = Selection(tmp_path), []
     assert chosen.title == "SID Sony"
     assert {name: chosen.describe()[name] for name in ("dataset", "split", "subset")} == {
         "dataset": "sid-sony",
         "split": "all",
         "subset": "eld",
     }
-    scenes = {pair.scene for pair in chosen.open(told.append).pairs}
+    scenes = {pair.scene for pair in chosen.open(messages.append).pairs}
     assert scenes == {"10185", "10187"}
-    assert any("of subset eld is missing" in line for line in told)
+    assert any("of subset eld is missing" in line for line in messages)
     assert facts(replace(chosen, split="test")) == {("10185", 100), ("10185", 250), ("10187", 100), ("10199", 100)}
     assert len(facts(replace(chosen, subset="all"))) == 4
 
@@ -188,13 +188,13 @@ def test_all_pairs_are_measured_and_none_twice(simsid: Path, tmp_path: Path) -> 
 
 
 def test_a_capture_that_fails_is_told_and_the_others_are_done(simsid: Path, tmp_path: Path) -> None:
-    opened, told = Selection(simsid).open(), []
+    opened, messages = Selection(simsid).open(), []
     results = Results(tmp_path, {})
     with pytest.raises(ValueError, match="nothing can be said"):
         score(opened, [Counting()], PLAIN, results)
-    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: told.append(problem))
+    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: messages.append(problem))
     names = [f"short/{scene}_00_0.04s.dng" for scene in ("10001", "10002")]
-    assert told == [(name, "of this one nothing can be said") for name in names]
+    assert messages == [(name, "of this one nothing can be said") for name in names]
     assert (len(results.of("counting")), len(results.of("capture"))) == (4, 6)
 
 
@@ -203,11 +203,11 @@ def test_a_capture_that_cannot_be_opened_is_told_once(simsid: Path, tmp_path: Pa
     opened = Selection(simsid, ratios=(100,), dark_shading=simsid / "Sony" / "dark").open()
     first, *others = opened.pairs
     unknown = replace(first, short=replace(first.short, metadata=Metadata(source=first.short.source)))
-    told: list[tuple[str, str]] = []
+    messages: list[tuple[str, str]] = []
     results = Results(tmp_path, {})
     opened = replace(opened, pairs=(unknown, *others))
-    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: told.append(problem))
-    ((file, why),) = told
+    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: messages.append(problem))
+    ((file, why),) = messages
     assert file == f"short/{Path(first.short.source).name}"
     assert "its ISO is unknown" in why
     assert (len(results.of("counting")), len(results.of("capture"))) == (1, 1)
@@ -217,11 +217,11 @@ def test_an_unreadable_raw_file_is_told_and_the_others_are_opened(simsid: Path, 
     root = shutil.copytree(simsid, tmp_path / "sid", ignore=shutil.ignore_patterns(".*"))
     (root / "Sony" / "short" / "10001_00_0.1s.dng").write_bytes(b"no raw file")
     (root / "Sony" / "long" / "10002_00_10s.dng").unlink()
-    told: list[str] = []
-    pairs = Selection(root).open(told.append).pairs
+    messages: list[str] = []
+    pairs = Selection(root).open(messages.append).pairs
     assert {(pair.scene, round(pair.ratio)) for pair in pairs} == {("10001", 250), ("10001", 300)}
-    assert "10001_00_0.1s.dng" in told[-1]
-    assert "its long exposure is missing (long/10002_00_*s)" in told[-1]
+    assert "10001_00_0.1s.dng" in messages[-1]
+    assert "its long exposure is missing (long/10002_00_*s)" in messages[-1]
 
 
 def test_crop_is_taken_before_anything_is_computed(simsid: Path, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_pictures_that_are_wanted_later_are_made_without_new_figures(simsid: Pat
     }
 
 
-def test_files_of_the_same_name_are_told_apart(photographs: Path, tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_separated(photographs: Path, tmp_path: Path) -> None:
     """ELD: each scene of each camera has its IMG_0004."""
     for camera in ("SonyA7S2", "NikonD850"):
         simulate(photographs, tmp_path / "eld", "--layout", "eld", "--camera", camera, "--scenes", 1)

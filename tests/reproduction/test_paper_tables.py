@@ -165,8 +165,8 @@ def test_a_baseline_has_the_better_of_its_inputs(
     assert better is used
     assert scores[100, "final"].psnr == (photons if used and photons else 30.0) + SHIFT["final"]
     (table,) = paper_tables.table4(runs)
-    told = "Baselines that were better with photon planes, and are shown so: eld-unet, equal iterations."
-    assert (told in table.notes) is used
+    note = "Baselines that were better with photon planes, and are shown so: eld-unet, equal iterations."
+    assert (note in table.notes) is used
     assert cells(table, "x100", "ELD")[1] == "34.00 / 0.500"  # of equal compute there is no such run
     assert "eld-unet-feedforward-photons+compute" not in runs.known.asked
 
@@ -194,9 +194,9 @@ def test_table3_is_of_the_cameras_that_are_there(simsid: Path, tmp_path: Path) -
     root = tmp_path / "eld"
     (root / "SonyA7S2").mkdir(parents=True)
     (root / "NikonD850").mkdir()
-    told: list[str] = []
+    messages: list[str] = []
     runs = make(simsid, tmp_path, ("final",), **{"BM3D": 25, "p+g-unet-exposure": 33})
-    runs.scorer.report = told.append
+    runs.scorer.report = messages.append
     (table,) = paper_tables.table3(runs, root)
     assert table.header == [
         "camera",
@@ -209,13 +209,13 @@ def test_table3_is_of_the_cameras_that_are_there(simsid: Path, tmp_path: Path) -
     assert all("/" in cell for cell in sony[4:])
     assert cells(table, "SonyA7S2", "x200")[3] == "31.00 / 0.500"
     nikon = cells(table, "NikonD850", "x100")
-    assert nikon[0] == "-"  # and why is told
+    assert nikon[0] == "-"  # and why is reported
     assert nikon[3] == "34.00 / 0.500"
-    assert any("needs the library bm3d" in line for line in told)
+    assert any("needs the library bm3d" in line for line in messages)
     absent = {camera for camera, _ in paper_tables.TABLE3.rows} - {"SonyA7S2", "NikonD850"}
     assert absent
     for camera in absent:
-        assert any(f"no folder {camera}" in line for line in told)
+        assert any(f"no folder {camera}" in line for line in messages)
         assert cells(table, camera, "x100")[:4] == ["-"] * 4
 
 

@@ -250,7 +250,7 @@ PLOTS: list[Callable[[Path], Path]] = [
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_a_folder_that_is_missing_is_told(plot: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(plot: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot write"):
         plot(tmp_path / "missing" / "figure.png")
     assert not list(tmp_path.iterdir())

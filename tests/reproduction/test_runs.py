@@ -152,11 +152,11 @@ def test_dark_shading_is_taken_off_for_pmn_alone(make: Make, simsid: Path, tmp_p
 
 
 def test_baselines_need_no_weights(make: Make, simsid: Path) -> None:
-    runs, told = make(), []
-    runs.scorer.tick = lambda *progress: told.append(progress)
+    runs, messages = make(), []
+    runs.scorer.tick = lambda *progress: messages.append(progress)
     scores = runs.scorer.scores(Capture())
     assert scores[100, "final"].images == 2
-    assert told == [("capture", 1, 2), ("capture", 2, 2)]
+    assert messages == [("capture", 1, 2), ("capture", 2, 2)]
     assert simsid.name in runs.describe()
     assert "correction" in runs.describe()
     assert "crop whole" in runs.describe()
@@ -279,14 +279,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_is_missing_is_trained_once(make: Make, quick: list[str], tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     for _ in range(2):
-        runs = make(training=True, report=told.append)
+        runs = make(training=True, report=messages.append)
         assert runs.scores(RUN)[100, "final"].images == 2
         assert runs.scores("paired-unet-feedforward", True)[100, "final"].images == 2
         assert runs.missing == []
     assert quick == ["cpu", "cpu"]
-    assert sum("training" in line for line in told) == 2
+    assert sum("training" in line for line in messages) == 2
     model = load(tmp_path / "runs" / RUN / "weights.safetensors")
     assert isinstance(model, TrainedDenoiser)
     assert model.card.training["preset"] == RUN
@@ -322,7 +322,7 @@ def test_each_seed_is_trained(make: Make, quick: list[str], tmp_path: Path) -> N
 def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
     make: Make, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, trained, told = trainer.train, [], []
+    kind, trained, messages = trainer.train, [], []
 
     def train(recipe: Recipe, *arguments: Any, **options: Any) -> Path:
         trained.append((recipe.optimizer.lr, recipe.seed))
@@ -331,10 +331,10 @@ def test_each_rate_is_trained_and_one_that_diverges_is_left_out(
         return kind(recipe, *arguments, **options)
 
     monkeypatch.setattr(trainer, "train", train)
-    runs = make(training=True, seeds=2, rates=(0.001, 1.0), report=told.append)
+    runs = make(training=True, seeds=2, rates=(0.001, 1.0), report=messages.append)
     assert runs.scores(RUN)[100, "final"].spread is not None
     assert trained == [(0.001, 0), (1.0, 0), (0.001, 1)]
-    assert f"{RUN}@1 is out of the choice of rates: the loss is not finite at iteration 1" in told
+    assert f"{RUN}@1 is out of the choice of rates: the loss is not finite at iteration 1" in messages
     monkeypatch.setattr(budgets, "_rate", lambda _: 1.0)
     with pytest.raises(ValueError, match="the loss is not finite"):  # without a choice, it is an error
         make(training=True).scores(RUN)

@@ -189,7 +189,7 @@ def test_each_scene_comes_once_an_epoch_in_changing_order() -> None:
     assert firsts.pvalue > 1e-3
 
 
-def test_seeds_that_share_their_low_bits_or_sums_are_told_apart() -> None:
+def test_seeds_that_share_their_low_bits_or_sums_are_separated() -> None:
     seeds = [(0, 5), (0, 5 + 2**32), (5, 0), (1, 4), (0, 5, 1), (2**40, 5)]
     draws = [torch.randint(2**62, (1,), generator=seeded(*numbers)).item() for numbers in seeds]
     assert len(set(draws)) == len(seeds)

@@ -189,7 +189,7 @@ def test_a_format_without_a_card_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "bare.safetensors")
 
 
-def test_missing_names_and_files_are_told(tmp_path: Path) -> None:
+def test_missing_names_and_files_are_reported(tmp_path: Path) -> None:
     for missing in ("defualt", tmp_path / "none.safetensors", tmp_path, ""):
         with pytest.raises(ValueError, match=r"no weights .*give a \.safetensors file or one of default"):
             load(missing)

@@ -48,7 +48,7 @@ def reproduce(
 
     Runs are looked for in the folder of weights, as PRESET/weights.safetensors; PRESET+compute is a feed-forward run of
     equal compute (three times the iterations), PRESET+seed1 one of another seed. What is missing is a dash, or trained.
-    Nothing is measured twice.
+    Nothing is measured twice. Progress is of all runs that a table still needs.
 
     Example: expose reproduce table5 fig4 --root SID --weights runs --train --budget evening -o results
 

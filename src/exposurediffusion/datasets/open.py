@@ -28,12 +28,12 @@ Want = Literal["clean", "pairs", "bursts"]
 
 @dataclass
 class _Problems:
-    """Files that cannot be used: told once, when all are known, or an end to it."""
+    """Files that cannot be used: reported once, when all are known, or an end to it."""
 
     root: Path
     stop: bool
     split: Split
-    told: set[str]
+    reported: set[str]
     found: list[str] = field(default_factory=list)
 
     def add(self, problems: Sequence[str]) -> None:
@@ -41,13 +41,13 @@ class _Problems:
         if self.stop and self.found:
             raise ValueError(f"{self._text(self.found)}\nput this right, or go on by --on-problem continue")
 
-    def tell(self, report: Callable[[str], None], left: int = 1) -> None:
+    def report(self, report: Callable[[str], None], left: int = 1) -> None:
         if not left:
             part = " for validation; give another folder by --validation" if self.split == "validation" else ""
             raise ValueError(f"{self._text(self.found)}\nnothing is left to use{part}")
-        if new := [problem for problem in self.found if problem not in self.told]:
+        if new := [problem for problem in self.found if problem not in self.reported]:
             report(f"{self._text(new)}\ngoing on without these files")
-        self.told.update(self.found)
+        self.reported.update(self.found)
 
     def _text(self, problems: Sequence[str]) -> str:
         unique = list(dict.fromkeys(problems))
@@ -61,7 +61,7 @@ class DatasetOptions:
     Attributes:
         dataset: its kind; auto, sid: by what lies there.
         camera: folder of one of ELD's cameras; by default all.
-        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
+        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not match.
         noise: of the captures of pairs: by profile (else by the file, else estimated); estimated from each frame alone;
             or known, of a simulated data set.
         dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
@@ -87,7 +87,7 @@ def open_dataset(
     subset: Subset | None = None,
     report: Callable[[str], None] = lambda _: None,
     tick: Callable[[int, int], None] | None = None,
-    told: set[str] | None = None,
+    reported: set[str] | None = None,
 ) -> CleanViews | RawDataset | PairDataset:
     """Open a folder, or a file of prepared pictures, for training or validation.
 
@@ -102,13 +102,13 @@ def open_dataset(
         subset: of SID's Sony, see `sid.sid`.
         report: is given what people should read.
         tick: is called with the number of frames decoded and of all that are to be.
-        told: problems that they have read already, of another split; it is added to.
+        reported: problems that they have read already, of another split; it is added to.
 
     Raises:
         ValueError: the folder does not have what is wanted, or there are problems and they stop it.
     """
     kind = kind_of(root, options.dataset)
-    problems = _Problems(root, options.on_problem == "stop", split, set() if told is None else told)
+    problems = _Problems(root, options.on_problem == "stop", split, set() if reported is None else reported)
     if kind in ("images", "prepared"):
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
@@ -117,7 +117,7 @@ def open_dataset(
         if kind == "prepared":
             return CleanViews(read_pictures(root, split=split))
         sources = _pictures(root, split, problems)
-        problems.tell(report, len(sources))
+        problems.report(report, len(sources))
         return CleanViews(in_memory(sources))
     shading = None if options.dark_shading is None else load_dark_shading(options.dark_shading)
     found = _list(root, kind, options, split, want, subset)
@@ -134,10 +134,10 @@ def open_dataset(
 
     if want == "clean":
         clean = _alike(list(frames(found.references).values()), problems)
-        problems.tell(report, left=len(clean))
+        problems.report(report, left=len(clean))
         return RawDataset(tuple(clean))
     kept = _matched(found.pairs, frames, want == "bursts", problems)
-    problems.tell(report, left=len(kept))
+    problems.report(report, left=len(kept))
     if options.noise == "known":
         kept = _with_known_noise(root, kept)
     estimated, target = options.noise == "estimated", "short" if want == "bursts" else "long"

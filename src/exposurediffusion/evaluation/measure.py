@@ -1,4 +1,4 @@
-"""Measuring methods on a data set: one record an image, seed and correction."""
+"""Measuring methods on a data set: one record per image, seed and correction."""
 
 from __future__ import annotations
 

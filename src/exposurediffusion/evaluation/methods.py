@@ -82,7 +82,7 @@ class Capture:
 
 @dataclass(frozen=True)
 class BlockMatching:
-    """BM3D of each plane, or A-BM3D behind the generalised Anscombe transformation, told the sample's noise."""
+    """BM3D of each plane, or A-BM3D behind the generalised Anscombe transformation, given the sample's noise."""
 
     anscombe: bool = False
     iterates: bool = field(default=False, init=False)
@@ -149,9 +149,9 @@ class Network:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
-        told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **asdict(self.sampling)}
+        known = {"method": "exposure", "weights": self.weights, "digest": self.digest, **asdict(self.sampling)}
         steps = {} if self.rule is None else {"steps": str(self.rule)}
-        return {**told, **steps, **({"faithful": True} if self.faithful else {})}
+        return {**known, **steps, **({"faithful": True} if self.faithful else {})}
 
     def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         """Expose on from the capture.

@@ -62,8 +62,8 @@ class Results:
         here = {name: value for name, value in self.settings.items() if name != "methods"}
         differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
         if differing:
-            told = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
-            raise ValueError(f"{self.folder}: its figures were taken otherwise ({told}): {self._remedy}")
+            values = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
+            raise ValueError(f"{self.folder}: its figures were taken otherwise ({values}): {self._remedy}")
         self.settings["methods"] = methods
         self._note(self.records)
 

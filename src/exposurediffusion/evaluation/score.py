@@ -34,7 +34,7 @@ def score(
         protocol: how figures are taken.
         results: are added to, capture by capture.
         pictures: scenes to keep pictures of, `all`: all.
-        failed: is told of a capture that cannot be measured, and why; the others are done. None: it is an error.
+        failed: is given a capture that cannot be measured, and why; the others are done. None: it is an error.
         tick: is called after each method and pair.
     """
     for method in methods:
@@ -67,7 +67,7 @@ def score(
 
 
 def _folder(pair: FramePair) -> str:
-    """Of the pictures of a capture; the names of ELD's and others' files do not tell their scenes."""
+    """Of the pictures of a capture; the names of ELD's and others' files do not name their scenes."""
     stem = Path(pair.short.source).stem
     return stem if stem.startswith(pair.scene) else _plain(f"{pair.scene}-{stem}")
 

@@ -153,7 +153,7 @@ def _shuffled(count: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 
 def scene_of(number: int, count: int, seed: int) -> int:
-    """Which of `count` scenes patch `number` is of: each comes once an epoch, in an order shuffled anew."""
+    """Which of `count` scenes patch `number` is of: each comes once per epoch, in an order shuffled anew."""
     return _shuffled(count, seed, number // count)[number % count]
 
 

@@ -76,7 +76,7 @@ def figure5(runs: Runs, path: Path, scene: str | None = None) -> list[Table]:
     presets = {"with": "p+g-nafnet1-exposure", "without": "p+g-nafnet1-exposure-no-residual"}
     runs.expect([(preset, False) for preset in presets.values()], seeds=1)
     paths = {name: found for name, preset in presets.items() if (found := runs.path(preset)) is not None}
-    if len(paths) < len(presets):  # all were asked for, so all that miss are told
+    if len(paths) < len(presets):  # all were asked for, so all that miss are noted
         return []
     opened, _ = runs.scorer.open(runs.scorer.selection)
     samples = [(pair.scene, cropped(opened[i], runs.scorer.protocol.crop)) for i, pair in enumerate(opened.pairs)]
@@ -99,10 +99,16 @@ def figure5(runs: Runs, path: Path, scene: str | None = None) -> list[Table]:
         inside = float(maps[name][bright].mean()) if bool(bright.any()) else None
         change = float(maps[name].mean())
         rows.append([f"{name} the layer", psnr(first, clean), psnr(last, clean), change, inside, FIGURE5[name]])
-    told = ("low-light capture", f"reference ({sample.name}, x{sample.ratio:g})", "adaptive mask M")
+    given = ("low-light capture", f"reference ({sample.name}, x{sample.ratio:g})", "adaptive mask M")
     assert sample.capture is not None  # pairs have one
     plot_residual_layer(
-        sample.capture, clean, mask, maps["without"], maps["with"], path, (*told, captions["without"], captions["with"])
+        sample.capture,
+        clean,
+        mask,
+        maps["without"],
+        maps["with"],
+        path,
+        (*given, captions["without"], captions["with"]),
     )
     header = [
         "network",

@@ -161,7 +161,7 @@ def _comparison(
 ) -> list[Table]:
     """With the method against without: a row for each stem of presets and ratio."""
     found: dict[str, tuple[Scores, Scores, Scores]] = {}
-    told: list[str] = []
+    photons_used: list[str] = []
     stems = list(dict.fromkeys(stem for stem, _ in rows.values()))
     kinds = ("feedforward", False), ("feedforward", True), ("exposure", False)
     runs.expect([(f"{stem}-{kind}{ending}", matched) for stem in stems for kind, matched in kinds])
@@ -169,7 +169,7 @@ def _comparison(
         few, photons = feedforward(runs, stem, False, ending)
         many, more = feedforward(runs, stem, True, ending)
         found[stem] = few, many, runs.scores(f"{stem}-exposure{ending}")
-        told += [f"{stem}, {EQUAL[m]}" for m, used in ((False, photons), (True, more)) if used]
+        photons_used += [f"{stem}, {EQUAL[m]}" for m, used in ((False, photons), (True, more)) if used]
     met = {stem: ours or few or many for stem, (few, many, ours) in found.items()}  # whose network names a row
 
     def cells(correction: Correction) -> list[list[Cell]]:
@@ -182,7 +182,11 @@ def _comparison(
         return filled
 
     heads = [head for head, label in zip(paper.heads, next(iter(rows)), strict=True) if label]
-    notes = [f"Baselines that were better with photon planes, and are shown so: {'; '.join(told)}."] if told else []
+    notes = (
+        [f"Baselines that were better with photon planes, and are shown so: {'; '.join(photons_used)}."]
+        if photons_used
+        else []
+    )
     title = paper.title(runs.scorer.selection.title)
     if not any(label in BACKBONES for labels in rows for label in labels):  # one network for all
         title = named(title, next(filter(None, met.values()), {}))
@@ -233,13 +237,13 @@ def _by_correction(
     notes: Sequence[str] = (),
 ) -> list[Table]:
     chosen: list[Correction] = [correction for correction in ORDER if correction in runs.scorer.protocol.corrections]
-    told = [
+    below = [
         f"PSNR in dB / SSIM. Measured: {runs.describe()}.",
         "The paper's figures are of SID or ELD, correction oracle; what was not measured is a dash.",
         *notes,
     ]
     return [
-        Table(f"{title} (correction: {each})", header, rows(each), told if each == chosen[-1] else ())
+        Table(f"{title} (correction: {each})", header, rows(each), below if each == chosen[-1] else ())
         for each in chosen
     ]
 

@@ -60,7 +60,7 @@ def plot_residual_layer(
     Args:
         capture: at reference brightness; balanced and brightened as the reference is.
         reference: X_ref.
-        mask: M, 1 where the directly told image counts.
+        mask: M, 1 where the directly predicted image counts.
         change_without: `error_change` of a network without the layer,
         change_with: and with it. They share one scale.
         path: of the PNG file.
@@ -99,10 +99,10 @@ def _map(panel: Axes, bar: Axes, values: np.ndarray, limits: tuple[float, float]
     """A map, and in a panel of its own the bar that explains its colours."""
     low, high = limits
     shown = panel.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    told = panel.figure.colorbar(shown, cax=bar, orientation="horizontal")
+    bar_axis = panel.figure.colorbar(shown, cax=bar, orientation="horizontal")
     ticks = (low, (low + high) / 2, high)
-    told.set_ticks(ticks, labels=[f"{tick:.2g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
-    told.set_label(label, fontsize=9)
+    bar_axis.set_ticks(ticks, labels=[f"{tick:.2g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    bar_axis.set_label(label, fontsize=9)
     bar.grid(visible=False)
     for text, side in zip(bar.get_xticklabels(), ("left", "center", "right"), strict=True):
         text.set_horizontalalignment(side)  # within the panel, where the next one's begins

@@ -28,8 +28,8 @@ class Captures:
     Attributes:
         capture: X_T at reference brightness, amplified by `conditions.ratio`.
         target: X_ref, or another noisy capture (Noise2Noise).
-        conditions: what the network is told.
-        noise: gain and read noise that the captures have; the network may be told something else.
+        conditions: what the network is given.
+        noise: gain and read noise that the captures have; the network may be given other values.
         generator: on the device of the captures, for whatever is still to be drawn.
     """
 
@@ -97,8 +97,8 @@ class CaptureMaker:
             target = target.clamp(0, self.white)
         spread = self.recipe.uncertainty * torch.randn((2, len(ratio)), generator=host)
         gain, read = spread.exp().to(ratio.device, non_blocking=True)
-        told = Conditions(ratio, noise.gain * gain, read_variance * read**2, noise.saturation)
-        return Captures(capture, target, told, noise, pixels)
+        given = Conditions(ratio, noise.gain * gain, read_variance * read**2, noise.saturation)
+        return Captures(capture, target, given, noise, pixels)
 
     def _made(
         self, clean: Tensor, noise: NoiseParameters, host: torch.Generator, pixels: torch.Generator

@@ -29,7 +29,7 @@ class CaptureRecipe:
         level: range of the mean green level of clean pictures (log-uniform).
         clip: clip captures to [0, 1], as the published experiments do.
         augment: largest factor of PMN's shot-noise augmentation (log-uniform from 1); 1: none.
-        uncertainty: relative spread of the gain and read noise that the network is told: nobody knows them exactly.
+        uncertainty: relative spread of the gain and read noise that the network is given: nobody knows them exactly.
     """
 
     supervision: Literal["clean", "paired", "noise2noise"] = "clean"
@@ -60,7 +60,9 @@ class CaptureRecipe:
         if self.noise not in NOISE_MODELS:
             raise ValueError(f"capture.noise: no noise model {self.noise!r}; there are {', '.join(NOISE_MODELS)}")
         if self.augment > 1 and self.supervision == "noise2noise":
-            raise ValueError("capture.augment needs a clean image to tell what light is added: not with noise2noise")
+            raise ValueError(
+                "capture.augment needs a clean image, which says what light is added: not with noise2noise"
+            )
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Validation:
 
 def _given(batch: Batch) -> list[_Case]:
     """Pairs, by their ratio."""
-    assert batch.capture is not None and batch.ratio is not None  # noqa: PT018 - told apart by the caller
+    assert batch.capture is not None and batch.ratio is not None  # noqa: PT018 - distinguished by the caller
     assert batch.gain is not None and batch.read_variance is not None  # noqa: PT018
     cases = []
     for ratio in sorted(set(batch.ratio.tolist())):
