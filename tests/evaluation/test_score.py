@@ -157,7 +157,7 @@ def test_noise_is_known_estimated_or_of_the_profile(simsid: Path) -> None:
 def test_known_noise_is_wanted_and_nobody_knows_it(tmp_path: Path) -> None:
     write_raw(tmp_path / "short" / "a.dng", iso=800, shutter=0.1)
     write_raw(tmp_path / "long" / "a.dng")
-    with pytest.raises(ValueError, match=r"dataset\.json"):
+    with pytest.raises(ValueError, match=r"dataset\.json: no such file, .*; use --noise profile"):
         Selection(tmp_path, noise="known").open()
 
 

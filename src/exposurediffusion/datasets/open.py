@@ -218,7 +218,8 @@ def _with_known_noise(root: Path, kept: Sequence[FramePair]) -> list[FramePair]:
     """The pairs of a simulated data set with their true noise."""
     top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), None)
     if top is None:
-        raise ValueError(f"{root}: the noise of data sets of `expose simulate` alone is known; use --noise profile")
+        missing = root / MANIFEST
+        raise ValueError(f"{missing}: no such file, which data sets of `expose simulate` have; use --noise profile")
     known = {(top / name).resolve(): noise for name, noise in known_noise(top).items()}
     absent = [pair.short.source for pair in kept if Path(pair.short.source).resolve() not in known]
     if absent:

@@ -24,7 +24,7 @@ MISSING = "-"
 
 @dataclass(frozen=True)
 class Score:
-    """A cell of a table.
+    """PSNR and SSIM of a method at one ratio and correction, as a cell of a table.
 
     Attributes:
         psnr, ssim: means over images, then over seeds.
