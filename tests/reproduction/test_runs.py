@@ -16,7 +16,7 @@ from exposurediffusion.evaluation.methods import Capture, Diffusion, Network
 from exposurediffusion.evaluation.results import Results
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
-from exposurediffusion.evaluation.summary import summarise
+from exposurediffusion.evaluation.summary import Table, summarise
 from exposurediffusion.reproduction import budget as budgets
 from exposurediffusion.reproduction import paper_figures, paper_tables
 from exposurediffusion.reproduction import runs as runs_module
@@ -363,7 +363,7 @@ def test_the_runs_that_are_expected_are_those_that_are_trained(
     make_artefact: Callable[..., Any], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scorer, "scores", lambda *_: {})  # of baselines
-    monkeypatch.setattr(paper_tables, "cost_table", lambda *_: None)
+    monkeypatch.setattr(paper_tables, "cost_table", lambda *_: Table("costs", [], []))
     seeds = 1 if make_artefact is paper_figures.figure4 else 3  # it asks for further ones if the first is there
     runs = Untrained(tmp_path / "runs", make().scorer, Budget(2), seeds, training=True)
     arguments = (runs,) if make_artefact.__module__.endswith("tables") else (runs, tmp_path / "figure.png")
