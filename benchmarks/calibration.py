@@ -1,4 +1,4 @@
-"""Whether the spread of several sampled exposures tells the error: calibration by pixels of like spread."""
+"""Whether the spread of several sampled exposures predicts the error: calibration by pixels of like spread."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class SimulatedCapture:
         return Conditions.of(self.noise, self.ratio)
 
     def denoiser(self, model: ExposureDenoiser) -> SharedBeginning:
-        """The model bound to this capture, told the true noise; for as many exposures as are wanted."""
+        """The model bound to this capture, given the true noise; for as many exposures as are wanted."""
         return SharedBeginning(BoundDenoiser(model, self.conditions))
 
     def expose(self, denoise: SharedBeginning, sampling: Sampling, seed: int = 0) -> Float[Tensor, "1 c h w"]:

@@ -33,7 +33,7 @@ def machine(device: str = "cpu") -> dict[str, str]:
 
 
 def rate_of(work: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """Calls a second, after three that are not counted."""
+    """Calls per second, after three that are not counted."""
     for _ in range(3):
         work()
     count, begun = 0, synchronised(device)

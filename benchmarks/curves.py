@@ -17,7 +17,7 @@ import tyro
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-BATCH = 8  # patches an iteration, of all runs
+BATCH = 8  # patches per iteration, of all runs
 
 
 def main(logs: tyro.conf.Positional[tuple[Path, ...]], output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/enhance.py [--megapixels 12 61] [--repeats 5] [--steps 2] [--output results.json]
 
-Contenders, each a process of its own, taken in turn: `expose enhance` (read, T + 1 evaluations, write DNG) of a
+Programs, each a process of its own, taken in turn: `expose enhance` (read, T + 1 evaluations, write DNG) of a
 simulated frame, and as many plain fp32 whole-frame forwards of the same network, without reading or writing (what the
 authors' scripts do). Figures: seconds and peak resident memory, the median of the repeats, and the ratio of the two.
 """
@@ -92,7 +92,7 @@ def main(
 
     Args:
         megapixels: of the frames, 12 and 61 are known.
-        repeats: of each contender.
+        repeats: of each program.
         steps: simulated exposures; one evaluation more than that.
         output: JSON file.
         plain: (used by itself) run this many plain forwards and stop.
@@ -106,7 +106,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "frame.dng", Path(folder) / "out.dng"
             make_frame(size, source)
-            contenders = {
+            programs = {
                 "expose enhance": [
                     sys.executable, "-m", "exposurediffusion", "enhance", str(source), "-o", str(target),
                     "--ratio", str(RATIO), "--steps", str(steps), "--overwrite",
@@ -115,12 +115,12 @@ def main(
                     sys.executable, __file__, "--megapixels", str(size), "--plain", str(evaluations),
                 ],
             }  # fmt: skip
-            runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+            runs: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
             for _ in range(repeats):
-                for name, command in contenders.items():
+                for name, command in programs.items():
                     runs[name].append(measured(command))
         for name, figures in runs.items():
-            row = {"contender": name, "megapixels": size, "evaluations": evaluations, "runs": figures}
+            row = {"program": name, "megapixels": size, "evaluations": evaluations, "runs": figures}
             row |= {key: median(run[key] for run in figures) for key in ("seconds", "peak_gb")}
             results.append(row)
             print(f"{size} MP  {name:<20} {row['seconds']:7.2f} s  {row['peak_gb']:.2f} GB", flush=True)

@@ -5,8 +5,8 @@
 Each scene of `heldout.py` is recorded by the five calibrated cameras at five ISOs, dark as in SID, and bright at
 base ISO. Printed by setting: quantiles (5, 50, 95 %) of the estimated over the true gain, light-free deviation, and
 deviation of the frame's mean signal; shares within 15 % (gain) and 25 % (light-free); with `--decibels` the PSNR that
-`enhance` (T = 0) loses by the estimate: mean and worst. A frame without masked sites cannot tell its row noise, so this
-is left out of the light-free deviation. `wrongly`: frames whose estimate overruled the camera's profile.
+`enhance` (T = 0) loses by the estimate: mean and worst. A frame without masked sites does not show its row noise, so
+this is left out of the light-free deviation. `wrongly`: frames whose estimate overruled the camera's profile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from heldout import LEVEL, scenes
+from heldout import scenes
 
 from exposurediffusion.analysis.estimation import estimate_noise, noise_of
 from exposurediffusion.enhancement.frame import enhance
@@ -27,7 +27,7 @@ from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.simulation.capture import simulate_long, simulate_short
+from exposurediffusion.simulation.capture import LEVEL, simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
 from exposurediffusion.weights.file import TrainedDenoiser, load
 

@@ -44,21 +44,21 @@ class Figure:
         return f"{self.value:.4g}" + (f" ({self.note})" if self.note else "")
 
 
-def header(contenders: Sequence[str]) -> str:
+def header(programs: Sequence[str]) -> str:
     """The first two lines of the table."""
-    names = ["defect", "setting", "figure", "0.1.0", "wanted", *contenders]
+    names = ["defect", "setting", "figure", "0.1.0", "wanted", *programs]
     return f"| {' | '.join(names)} |\n" + "|---" * len(names) + "|"
 
 
 def rows(measured: Mapping[str, Sequence[Figure]]) -> list[str]:
-    """Markdown lines: a figure each, one column for each contender. All contenders have the same figures."""
+    """Markdown lines: a figure each, one column for each program. All programs have the same figures."""
     lines = []
     for group in zip(*measured.values(), strict=True):
         first = group[0]
         if first.detail:
             continue
         if len({(figure.defect, figure.setting, figure.name) for figure in group}) > 1:
-            raise ValueError(f"{first.defect}, {first.setting}: the contenders do not have the same figures")
+            raise ValueError(f"{first.defect}, {first.setting}: the programs do not have the same figures")
         words = [first.defect, first.setting, first.name, first.today, first.wanted, *(f.text for f in group)]
         lines.append(f"| {' | '.join(words)} |")
     return lines
@@ -70,6 +70,6 @@ def write(path: Path, options: Mapping[str, Any], measured: Mapping[str, Sequenc
         "machine": machine(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
-        "figures": [{"contender": name, **asdict(f)} for name, figures in measured.items() for f in figures],
+        "figures": [{"program": name, **asdict(f)} for name, figures in measured.items() for f in figures],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -34,6 +34,7 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.simulation.capture import LEVEL
 from exposurediffusion.training.checkpoints import NonFiniteLoss
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import PRESETS
@@ -44,7 +45,6 @@ from exposurediffusion.training.validation import Validation
 from exposurediffusion.weights.file import load, save_weights
 
 BEGUN = time.monotonic()
-LEVEL = (0.03, 0.16)  # mean green of the scenes to judge by
 AGREES = {"fp32": 1e-4, "bf16": 1e-3}  # of the estimates, root mean square over the CPU's
 LEAVE = 12.0  # seconds at the end, for what the machine itself takes
 
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--initial", nargs="+", type=Path, default=[], help="weights to begin from, one for each")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--trials", type=float, default=0.0, help="seconds of each trial of the recipe; 0: none")
-    parser.add_argument("--unseen", type=Path, help="prepared pictures to judge the trials by")
+    parser.add_argument("--unseen", type=Path, help="prepared pictures to validate the trials on")
     parser.add_argument("--skip-training", action="store_true", help="figures and trials alone")
     parser.add_argument("--skip-figures", action="store_true", help="train alone")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try it on a CPU")
@@ -194,25 +194,25 @@ def main() -> None:
         recipes = {name: replace(recipe, batch=4, patch=32) for name, recipe in recipes.items()}
     figures: dict[str, object] = {"machine": machine(device.type)}
 
-    def told(name: str, value: object) -> None:
+    def record(name: str, value: object) -> None:
         figures[name] = value
         (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         print(f"{time.monotonic() - BEGUN:6.1f} s  {name}: {value}", flush=True)
 
     begun = time.monotonic()
     views = CleanViews(read_pictures(options.pictures).to(device), CFA("RGGB"))
-    told("seconds_to_read_pictures", round(time.monotonic() - begun, 1))
+    record("seconds_to_read_pictures", round(time.monotonic() - begun, 1))
     if not options.skip_figures:
-        told("limits", limits(device, 256 if options.tiny else 8192))
+        record("limits", limits(device, 256 if options.tiny else 8192))
         for name, recipe in recipes.items():
             found = agreement(recipe, device)
-            told(f"{name}_difference_to_cpu", found)
-            told(f"{name}_agrees", {precision: found[precision] < most for precision, most in AGREES.items()})
-            told(
+            record(f"{name}_difference_to_cpu", found)
+            record(f"{name}_agrees", {precision: found[precision] < most for precision, most in AGREES.items()})
+            record(
                 f"{name}_megapixels_per_second",
                 enhance_rate(recipe, device, (64, 64) if options.tiny else (1504, 2000)),
             )
-            told(
+            record(
                 f"{name}_training_images_per_second",
                 training_rates(Run(recipe, Execution(device=device.type)), views, 3.0),  # type: ignore[arg-type]
             )
@@ -220,7 +220,7 @@ def main() -> None:
         unseen = CleanViews(read_pictures(options.unseen).to(device), CFA("RGGB"), LEVEL)
         base = next(iter(recipes.values()))
         for name, change in TRIALS.items():
-            told(f"trial_{name}", trial(name, change(base), views, unseen, options.trials, options.out))
+            record(f"trial_{name}", trial(name, change(base), views, unseen, options.trials, options.out))
         weights = sorted((options.out / "trials").iterdir())
         for first in range(0, len(weights), 3):  # a file of more than 16 MB might not come back
             with tarfile.open(options.out / f"trials-{first}.tar", "w") as archive:
@@ -233,7 +233,7 @@ def main() -> None:
     shares = options.shares[: len(recipes)]
     for place, (name, recipe) in enumerate(recipes.items()):
         minutes = seconds_left(options.minutes) / 60 * shares[place] / sum(shares[place:])
-        told(f"{name}_minutes", round(minutes, 2))
+        record(f"{name}_minutes", round(minutes, 2))
         train_for(name, recipe, views, minutes, initial[place], options.out, device)
 
 

@@ -29,14 +29,13 @@ from exposurediffusion.files.render import render
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.simulation.capture import simulate_long, simulate_short
+from exposurediffusion.simulation.capture import LEVEL, SID_SETTINGS, simulate_long, simulate_short
 from exposurediffusion.simulation.light import Panorama, load_clean, record
 from exposurediffusion.weights.file import TrainedDenoiser, load
 
-SETTINGS = ((100, 800), (250, 1600), (300, 3200))  # ratio, ISO
+SETTINGS = tuple((round(ratio), iso) for ratio, iso in SID_SETTINGS)
 CAMERAS = ("SonyA7S2", "NikonD850")
 NoiseSource = Literal["known", "profile", "estimated"]
-LEVEL = (0.03, 0.16)  # mean green of the long exposure
 VIEW = 384  # side of a panorama's views, in sites
 
 
@@ -84,7 +83,7 @@ def cases(folder: Path, crop: int = 1024) -> Iterator[Case]:
 
 
 def bm3d(case: Case) -> Tensor:
-    """BM3D of the capture, told the true mean deviation of each plane."""
+    """BM3D of the capture, given the true mean deviation of each plane."""
     scale = case.ratio / case.noise.saturation
     signal = case.long.planes.clamp(0, 1).mean(dim=(1, 2))
     variance = case.noise.gain * scale * signal + case.noise.read_variance * scale**2
@@ -94,7 +93,7 @@ def bm3d(case: Case) -> Tensor:
 def estimates(
     case: Case, model: TrainedDenoiser, steps: tuple[int, ...], with_bm3d: bool, noise: NoiseSource
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every contender's name and its planes at reference brightness."""
+    """Every method's name and its planes at reference brightness."""
     yield "capture", case.short.planes * case.ratio
     frame = case.short
     if noise == "estimated":
@@ -124,7 +123,7 @@ def main(
         steps: numbers of simulated exposures to try.
         bm3d: also BM3D with the noise level known (slow: a smaller crop helps).
         crop: largest side of a scene in sites.
-        noise: what the network is told: the parameters drawn, those of the camera's profile at the ISO, or an estimate
+        noise: what the network is given: the parameters drawn, those of the camera's profile at the ISO, or an estimate
             from the frame as for a camera that nobody calibrated.
         pictures: folder for renderings of captures, estimates and references.
         output: JSON file.
@@ -146,7 +145,7 @@ def main(
         print(_line(camera, ratio, name, figures, rows[camera, ratio, "capture"]), flush=True)
     if output is not None:
         listed = [
-            {"camera": camera, "ratio": ratio, "contender": name, "scene": scene, "psnr": p, "ssim": s}
+            {"camera": camera, "ratio": ratio, "method": name, "scene": scene, "psnr": p, "ssim": s}
             for (camera, ratio, name), figures in sorted(rows.items())
             for scene, (p, s) in figures.items()
         ]

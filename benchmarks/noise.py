@@ -2,7 +2,7 @@
 
     python benchmarks/noise.py [--repeats 9] [--threads N] [--batch 8] [--size 128] [--device cpu] [--output FILE]
 
-Contenders, taken in turn in one process: ELD noise on a batch of 4 planes (one generator for each image) as the package
+Programs, taken in turn in one process: ELD noise on a batch of 4 planes (one generator for each image) as the package
 makes it, the same with `torch.poisson` for the shot noise, and a training step (forward, backward, Adam) of NAFNet-1,
 feed-forward in fp32 and in bf16 autocast, and with the method (T = 2) in fp32, channels last. Every repeat draws new
 noise parameters, the same for all. Figures: milliseconds, the median of the repeats, and the noise as a share of the
@@ -64,7 +64,7 @@ class Step:
         self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-4)
 
     def __call__(self, clean: Tensor, seed: int) -> None:
-        """On a batch; the seed is for the contenders that draw."""
+        """On a batch; the seed is for the programs that draw."""
         one = torch.ones(len(clean), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             estimate = self.model(clean.contiguous(memory_format=torch.channels_last), one, Conditions(one, one, one))
@@ -83,7 +83,7 @@ class MethodStep:
         self.optimizer = torch.optim.Adam(self.loss.parameters(), 1e-4)
 
     def __call__(self, clean: Tensor, seed: int) -> None:
-        """The arguments are for the contenders that draw."""
+        """The arguments are for the programs that draw."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss(self.captures, 2).backward()
         self.optimizer.step()
@@ -109,7 +109,7 @@ def main(
     """Measure in turn and print the medians as JSON.
 
     Args:
-        repeats: of each contender, after two that are not counted.
+        repeats: of each program, after two that are not counted.
         threads: of PyTorch; None: its own choice.
         batch: images.
         size: their side, packed pixels.
@@ -122,16 +122,16 @@ def main(
     low, high = (log(level) for level in BRIGHTNESS)
     shares = torch.rand((batch, 4, size, size), generator=torch.Generator().manual_seed(0))
     clean = torch.exp(low + (high - low) * shares).to(place)
-    contenders: dict[str, Callable[[Tensor, int], object]] = {
+    programs: dict[str, Callable[[Tensor, int], object]] = {
         "noise": make_noise,
         "noise, torch.poisson": make_noise_by_torch,
         "step, fp32": Step(False, place),
         "step, bf16": Step(True, place),
         METHOD: MethodStep(clean),
     }
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
     for repeat in range(repeats + 2):
-        for name, work in contenders.items():
+        for name, work in programs.items():
             elapsed = milliseconds(work, clean, 1000 * repeat)
             if repeat >= 2:
                 runs[name].append(elapsed)

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 """Average loss against it that a rule may have where it is fitted, dB."""
 BINS = 12
 WINDOW = 3
-"""Bins that are judged together: one has too few captures."""
+"""Bins that are evaluated together: one has too few captures."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class RuleRow:
     fixed: dict[int, float]
 
 
-def judge_rule(rule: StepRule, figures: StepFigures, bins: int = BINS) -> tuple[RuleRow, list[RuleRow]]:
+def evaluate_rule(rule: StepRule, figures: StepFigures, bins: int = BINS) -> tuple[RuleRow, list[RuleRow]]:
     """What a rule does on captures that it was not fitted on: on all of them, and by noise level."""
     return _row(rule, figures), [_row(rule, part) for part in figures.bins(bins)]
 

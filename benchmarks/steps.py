@@ -1,4 +1,4 @@
-"""The rule behind `expose enhance --steps auto`: fitted on half of the scenes, judged on the other half.
+"""The rule behind `expose enhance --steps auto`: fitted on half of the scenes, evaluated on the other half.
 
     python benchmarks/steps.py --images FOLDER [--weights NAME|FILE] [--output DIR] [--write]
 
@@ -25,8 +25,8 @@ from step_rule import (
     TOLERANCE,
     RuleRow,
     StepFigures,
+    evaluate_rule,
     fit_rule,
-    judge_rule,
     measure_steps,
 )
 
@@ -52,7 +52,7 @@ def main(
     output: Path = Path("runs/steps"),
     write: bool = False,
 ) -> None:
-    """Measure, fit, judge, and store the rule if asked.
+    """Measure, fit, evaluate, and store the rule if asked.
 
     Args:
         images: folder of clean pictures that the weights were not trained on.
@@ -63,7 +63,7 @@ def main(
         shots: captures of each view.
         seed: of everything drawn.
         threads: of PyTorch; None: its own choice.
-        figures: a steps.json of before: fit and judge again, measure nothing.
+        figures: a steps.json of before: fit and evaluate again, measure nothing.
         output: folder.
         write: store the rule in the header of the weights.
     """
@@ -81,12 +81,12 @@ def main(
     rule = fit_rule(halves[0], tolerance)
     print(f"fitted on {len(halves[0].levels)} captures: {rule}")
     found: dict[str, Any] = {"rule": asdict(rule)}
-    for name, part in zip(("fitted on", "judged on"), halves, strict=True):
+    for name, part in zip(("fitted on", "evaluated on"), halves, strict=True):
         found[name] = report(name, rule, part)
     other = fit_rule(halves[1], tolerance)
     print(f"with the halves exchanged: {other}")
-    found["exchanged"] = {"rule": asdict(other), "judged on": report("judged on", other, halves[0])}
-    plot_steps(output / "steps.png", rule, judge_rule(rule, halves[1])[1])
+    found["exchanged"] = {"rule": asdict(other), "evaluated on": report("evaluated on", other, halves[0])}
+    plot_steps(output / "steps.png", rule, evaluate_rule(rule, halves[1])[1])
     content = {**about, **found, "captures": rows}
     (output / "steps.json").write_text(json.dumps(content, indent=1) + "\n")
     if write:
@@ -116,7 +116,7 @@ def half(rows: list[dict[str, Any]], pictures: list[str]) -> StepFigures:
 
 def report(name: str, rule: StepRule, part: StepFigures) -> dict[str, Any]:
     """Print what a rule does on captures, all of them and by noise level, as a Markdown table; the figures for JSON."""
-    whole, parts = judge_rule(rule, part)
+    whole, parts = evaluate_rule(rule, part)
     fixed = list(whole.fixed)
     print(f"\n{name}: {whole.captures} captures\n")
     print("| noise level | captures | " + " | ".join(f"T = {count}" for count in fixed) + " | rule | evaluations |")
@@ -152,7 +152,7 @@ def plot_steps(path: Path, rule: StepRule, rows: Sequence[RuleRow]) -> None:
     Args:
         path: of the PNG file.
         rule: in question.
-        rows: of `judge_rule`, by noise level.
+        rows: of `evaluate_rule`, by noise level.
 
     Raises:
         ValueError: matplotlib is not installed.

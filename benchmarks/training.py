@@ -66,7 +66,7 @@ def main(
 
     Args:
         networks: of presets.
-        batch: images a step.
+        batch: images per step.
         patch: side, packed pixels.
         repeats: of each measurement.
         seconds: of each measurement.
@@ -90,8 +90,8 @@ def main(
             flush=True,
         )
     if output is not None:
-        told = {"machine": machine(device), "batch": batch, "patch": patch, "seconds": seconds, "results": results}
-        output.write_text(json.dumps(told, indent=1) + "\n")
+        content = {"machine": machine(device), "batch": batch, "patch": patch, "seconds": seconds, "results": results}
+        output.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Does the spread of `expose enhance --samples` tell the error? Spread against true error on simulated captures.
+"""Does the spread of `expose enhance --samples` predict the error? Spread against true error on simulated captures.
 
     python benchmarks/uncertainty.py --images FOLDER [--weights NAME|FILE] [--samples 8] [--steps 1 2] [--output DIR]
 
 Views cut from the pictures are recorded by calibrated cameras at x100 (ISO 800), x250 (ISO 1600) and x300 (ISO 3200)
-with the full noise (`captures.py`); the network is told the true noise. The error is that of the mean of the
+with the full noise (`captures.py`); the network is given the true noise. The error is that of the mean of the
 samples against the noise-free long exposure, uncorrected. Written: uncertainty.json and uncertainty.png.
 """
 
@@ -36,7 +36,7 @@ from exposurediffusion.reproduction.style import GREY, canvas, legend_below, loo
 from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.weights.file import TrainedDenoiser, load
 
-THIN = 4  # every so-manieth pixel along both axes: neighbours tell the same
+THIN = 4  # every 4th pixel along both axes; neighbours are correlated
 
 
 @dataclass(frozen=True)

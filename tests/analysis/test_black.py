@@ -114,9 +114,9 @@ def test_black_offset() -> None:
 
 def test_black_as_told() -> None:
     frame = replace(picture(0.0), optical_black=(margin(tiled(BIAS, (256, 64))),))
-    told = with_black(frame, (STATED + BIAS).ravel().tolist())
-    assert told.sensor.black_level == (512, 514, 510.5, 513)
-    found = masked_statistics(told)
+    stated = with_black(frame, (STATED + BIAS).ravel().tolist())
+    assert stated.sensor.black_level == (512, 514, 510.5, 513)
+    found = masked_statistics(stated)
     assert found is not None
     np.testing.assert_allclose(found.offsets, 0, atol=0.3)
     assert with_black(frame, [600]).sensor.black_level == (600,) * 4

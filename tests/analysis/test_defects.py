@@ -1,4 +1,4 @@
-"""Hot, warm and dead sites: found, mended, and told from stars and texture."""
+"""Hot, warm and dead sites: found, mended, and distinguished from stars and texture."""
 
 from __future__ import annotations
 

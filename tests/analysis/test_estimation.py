@@ -88,7 +88,7 @@ def test_small_frames_get_the_total_right(size: int) -> None:
     assert _total(float(found.gain), float(found.read), mean) == pytest.approx(_total(2.0, 8.0, mean), rel=0.15)
 
 
-def test_twin_of_double_gain_or_read_noise_is_told_apart() -> None:
+def test_twin_of_double_gain_or_read_noise_is_separated() -> None:
     def found(gain: float, read: float, exposure: float) -> tuple[float, float]:
         parameters = estimate_noise(_frame(gain, read, exposure)[0])
         return float(parameters.gain), float(parameters.read)

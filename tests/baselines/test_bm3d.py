@@ -119,11 +119,11 @@ def test_anscombe_gives_bm3d_noise_of_the_deviation_that_it_tells(
     electron = gain * 100 / noise.saturation  # at reference brightness
     clean = (torch.tensor([60.0, 300.0]) * electron)[:, None, None].expand(2, 128, 128)
     capture = dark_capture(clean, 100.0, noise, generator)
-    told = denoise_anscombe_bm3d(capture, 100.0, noise)
+    found = denoise_anscombe_bm3d(capture, 100.0, noise)
     assert [deviation for _, deviation in given] == [1.0, 1.0]
     for plane, _ in given:
         assert abs(variance_z(plane, 1.0)) < BOUND
-    torch.testing.assert_close(told - told.mean(), capture - capture.mean(), rtol=0, atol=0.2 * float(capture.std()))
+    torch.testing.assert_close(found - found.mean(), capture - capture.mean(), rtol=0, atol=0.2 * float(capture.std()))
     mistaken = NoiseParameters.gaussian(2 * gain, 2 * read)  # twin: another camera
     denoise_anscombe_bm3d(capture, 100.0, mistaken)
     for plane, _ in given[2:]:
@@ -170,8 +170,8 @@ def test_deviation_of_a_plane(generator: torch.Generator) -> None:
     clean = torch.tensor([0.0, 0.1, 0.5])[:, None, None].expand(3, 128, 128)
     noise = NoiseParameters.gaussian(4.0, 6.0)
     capture = dark_capture(clean, 200.0, noise, generator)
-    told = plane_deviation(capture, 200.0, noise)
-    torch.testing.assert_close(told, capture.std(dim=(1, 2)), rtol=0.03, atol=0)
+    deviation = plane_deviation(capture, 200.0, noise)
+    torch.testing.assert_close(deviation, capture.std(dim=(1, 2)), rtol=0.03, atol=0)
 
 
 @pytest.mark.parametrize("missing", ["bm3d", "bm4d"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from calibration import calibrate
 from PIL import Image
-from step_rule import StepFigures, judge_rule
+from step_rule import StepFigures, evaluate_rule
 from steps import plot_steps
 from uncertainty import plot_calibration
 
@@ -20,7 +20,7 @@ def test_plot_of_a_rule(tmp_path):
     levels = np.geomspace(0.001, 0.8, 60)
     values = np.stack([40 + 0.3 * np.log10(levels), 40 + 0.02 * random.standard_normal(60), np.full(60, 40.0)], axis=1)
     rule = StepRule((0.01,), (0, 1))
-    plot_steps(tmp_path / "steps.png", rule, judge_rule(rule, StepFigures(levels, values))[1])
+    plot_steps(tmp_path / "steps.png", rule, evaluate_rule(rule, StepFigures(levels, values))[1])
     with Image.open(tmp_path / "steps.png") as image:
         assert image.width > 1000
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from captures import SimulatedCapture
-from step_rule import BINS, StepFigures, fit_rule, judge_rule, measure_steps
+from step_rule import BINS, StepFigures, evaluate_rule, fit_rule, measure_steps
 
 from exposurediffusion.process.sampling import Sampling, StepRule
 from exposurediffusion.weights.file import ModelCard, TrainedDenoiser
@@ -48,17 +48,17 @@ def test_a_gain_elsewhere_pays_for_no_loss() -> None:
     assert shape.loss(0).mean() < -0.3
     rule = fit_rule(shape)
     assert rule.counts == (0, 1)
-    assert judge_rule(rule, shape)[0].loss < -0.3
+    assert evaluate_rule(rule, shape)[0].loss < -0.3
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.05, 0.2])
 def test_the_tolerance_is_kept_and_what_it_allows_is_used(tolerance: float) -> None:
     shape = figures(lambda x: 0.15 * x**0.25, lambda x: 0.03 * x**0.25)
     rule = fit_rule(shape, tolerance)
-    whole, parts = judge_rule(rule, shape)
+    whole, parts = evaluate_rule(rule, shape)
     assert whole.loss <= tolerance + 1e-9
     dearer = fit_rule(shape, tolerance / 4)
-    assert judge_rule(dearer, shape)[0].evaluations >= whole.evaluations
+    assert evaluate_rule(dearer, shape)[0].evaluations >= whole.evaluations
     assert sum(part.captures for part in parts) == whole.captures == len(shape.levels)
 
 
@@ -67,10 +67,10 @@ def test_a_rule_that_breaks_the_tolerance_is_caught() -> None:
     shape = figures(lambda x: 0.3 * (x < 0.02), lambda x: 0.3 * (x < 0.005))
     rule = fit_rule(shape)
     for mutant in (StepRule((0.0005,), (2, 0)), replace(rule, counts=(0, 1, 2)), StepRule(counts=(1,))):
-        whole, parts = judge_rule(mutant, shape)
+        whole, parts = evaluate_rule(mutant, shape)
         assert whole.loss > 0.02
         assert max(part.loss for part in parts) > 0.1
-    assert judge_rule(rule, shape)[0].loss <= 0.01
+    assert evaluate_rule(rule, shape)[0].loss <= 0.01
 
 
 def test_noise_of_the_figures_does_not_shred_the_rule() -> None:
@@ -78,12 +78,12 @@ def test_noise_of_the_figures_does_not_shred_the_rule() -> None:
     rule = fit_rule(shape)
     assert list(rule.counts) == sorted(rule.counts, reverse=True)
     fresh = figures(lambda x: 0.1 * (x < 0.02) - 0.02, lambda x: 0.1 * (x < 0.003) - 0.02)
-    assert judge_rule(rule, fresh)[0].loss < 0.02
+    assert evaluate_rule(rule, fresh)[0].loss < 0.02
 
 
-def test_judged_figures_are_those_of_the_captures() -> None:
+def test_evaluated_figures_are_those_of_the_captures() -> None:
     shape = StepFigures(np.array([0.01, 0.2]), np.array([[30.0, 31.0, 31.5], [20.0, 20.5, 20.2]]))
-    whole, parts = judge_rule(StepRule((0.1,), (1, 0)), shape, bins=2)
+    whole, parts = evaluate_rule(StepRule((0.1,), (1, 0)), shape, bins=2)
     assert whole.loss == pytest.approx((0.5 + 0.2) / 2)
     assert whole.evaluations == pytest.approx(1.5)
     assert whole.fixed == pytest.approx({0: 0.85, 1: 0.1, 2: 0.0})

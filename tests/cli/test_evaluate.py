@@ -104,21 +104,21 @@ def test_figures_are_those_of_an_independent_computation(
     window = (slice(None), slice(edge, 32 - edge), slice(edge, 32 - edge))
     for scene in ("10001", "10002"):
         target = decoded(simsid / "Sony" / "long" / f"{scene}_00_10s.dng")[window]
-        judge = Independent(target)
+        independent = Independent(target)
         for time, ratio in TIMES.items():
             name = f"short/{scene}_00_{time}s.dng"
             capture = (decoded(simsid / "Sony" / name) * np.float32(ratio))[window]
             noise = files[f"Sony/{name}"]["noise"]
             plain = exposed(weights, capture, ratio, noise, lambda estimate: estimate)
-            oracle = exposed(weights, capture, ratio, noise, judge.corrected)
-            expected[name, "capture", "none"] = judge.figures(capture)
-            expected[name, "capture", "final"] = judge.figures(judge.corrected(capture))
+            oracle = exposed(weights, capture, ratio, noise, independent.corrected)
+            expected[name, "capture", "none"] = independent.figures(capture)
+            expected[name, "capture", "final"] = independent.figures(independent.corrected(capture))
             expected[name, "capture", "oracle"] = expected[name, "capture", "final"]
-            expected[name, "mine, T = 1", "none"] = judge.figures(plain)
-            expected[name, "mine, T = 1", "final"] = judge.figures(judge.corrected(plain))
-            expected[name, "mine, T = 1", "oracle"] = judge.figures(oracle)
+            expected[name, "mine, T = 1", "none"] = independent.figures(plain)
+            expected[name, "mine, T = 1", "final"] = independent.figures(independent.corrected(plain))
+            expected[name, "mine, T = 1", "oracle"] = independent.figures(oracle)
     found = {
-        (row["file"], row["contender"], row["correction"]): (float(row["psnr"]), float(row["ssim"]))
+        (row["file"], row["method"], row["correction"]): (float(row["psnr"]), float(row["ssim"]))
         for row in rows(tmp_path)
     }
     assert found.keys() == expected.keys()
@@ -126,7 +126,7 @@ def test_figures_are_those_of_an_independent_computation(
         assert found[key] == pytest.approx(figures, abs=1e-6), key
     assert len({round(psnr, 4) for psnr, _ in found.values()}) == len(found) - 6  # the captures' `oracle` alone repeats
     for entry in json.loads(out)["results"]:  # per image, then the mean
-        wanted = entry["contender"], entry["correction"], entry["ratio"]
+        wanted = entry["method"], entry["correction"], entry["ratio"]
         of = [figures for (name, *key), figures in found.items() if (*key, ratio_of(name)) == wanted]
         assert (entry["psnr"], entry["ssim"]) == pytest.approx(np.mean(of, axis=0))
         assert entry["images"] == 2
@@ -151,14 +151,14 @@ def test_files_tables_and_pictures(simsid: Path, weights: Path, run: Call, tmp_p
     assert "Correction: final" in out
     content = (tmp_path / "summary.md").read_text()
     assert all(f"\n| {name} | " in content for name in ("capture", "mine, T = 0", "mine, T = 2"))
-    for told in ("sid-sony, simulated", "split test", "noise profile", "crop 512", "clip [0, 1]", "seeds 1"):
-        assert told in content
-    for told in ("schedule paper", "transition markov", "increment mean", "digest "):
-        assert told in content
+    for part in ("sid-sony, simulated", "split test", "noise profile", "crop 512", "clip [0, 1]", "seeds 1"):
+        assert part in content
+    for part in ("schedule paper", "transition markov", "increment mean", "digest "):
+        assert part in content
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["figures"]) == 3 * 2
     assert all(figure["psnr_srgb"] > 5 for figure in summary["figures"])
-    assert set(summary["settings"]["contenders"]) == {"capture", "mine, T = 0", "mine, T = 2"}
+    assert set(summary["settings"]["methods"]) == {"capture", "mine, T = 0", "mine, T = 2"}
     header = (tmp_path / "summary.csv").read_text().splitlines()[0]
     assert header == ",x100 PSNR,x100 SSIM"
     (folder,) = (tmp_path / "pictures").iterdir()
@@ -182,7 +182,7 @@ def test_networks_are_measured_without_and_with_faithfulness(
     options = ["--root", simsid, "--weights", weights, "--ratios", 100, "-o", tmp_path, "--baselines", "--json"]
     code, out, error = run(*options, "--faithful", "off", "on", "--corrections", "final")
     assert code == 0, error
-    found = {entry["contender"]: entry["psnr"] for entry in json.loads(out)["results"]}
+    found = {entry["method"]: entry["psnr"] for entry in json.loads(out)["results"]}
     assert list(found) == ["mine, T = 1", "mine, T = 1, faithful"]
     assert found["mine, T = 1, faithful"] > found["mine, T = 1"] + 3  # the network is not trained; the capture knows
 
@@ -198,7 +198,7 @@ def test_it_goes_on_and_takes_more(simsid: Path, weights: Path, run: Call, tmp_p
     assert len(both) == 2 * len(first)
     code, out, _ = run(*options, "--weights", weights, "--json")
     assert (code, rows(tmp_path)) == (0, both)
-    assert {entry["contender"] for entry in json.loads(out)["results"]} == {"capture", "mine, T = 1"}
+    assert {entry["method"] for entry in json.loads(out)["results"]} == {"capture", "mine, T = 1"}
     code, _, error = run(*options, "--crop", 20)
     assert code == 1
     assert "crop 512 there, 20 here" in error
@@ -217,7 +217,7 @@ def test_seeds_give_a_spread(simsid: Path, weights: Path, run: Call, tmp_path: P
     assert capture["spread"] is None
     assert network["spread"] > 0
     assert len(rows(tmp_path)) == 2 + 2 * 2
-    settings = json.loads((tmp_path / "settings.json").read_text())["contenders"]["mine, T = 1"]
+    settings = json.loads((tmp_path / "settings.json").read_text())["methods"]["mine, T = 1"]
     assert (settings["increment"], settings["clamp"]) == ("sampled", None)
     assert "±" in (tmp_path / "summary.md").read_text()
 
@@ -229,7 +229,7 @@ def test_diffusion_models_take_ddim_steps(simsid: Path, run: Call, tmp_path: Pat
     options = ["--root", simsid, "--weights", tmp_path / "ddim.safetensors", "--ratios", 100, "--baselines"]
     code, out, error = run(*options, "--steps", 1, 3, "--json", "-o", tmp_path / "out")
     assert code == 0, error
-    assert {e["contender"] for e in json.loads(out)["results"]} == {"ddim, 1 DDIM steps", "ddim, 3 DDIM steps"}
+    assert {e["method"] for e in json.loads(out)["results"]} == {"ddim, 1 DDIM steps", "ddim, 3 DDIM steps"}
     code, _, error = run(*options, "--steps", 0, "-o", tmp_path / "out")
     assert code == 2
     assert "DDIM takes 1 to 1000 steps" in error
@@ -259,15 +259,15 @@ def test_an_unreadable_capture_is_a_failure_and_the_others_are_counted(simsid: P
     assert "images 1/2" in " ".join(out.split())  # of one ratio one scene is left
 
 
-def test_captures_that_cannot_be_measured_are_told(simsid: Path, run: Call, tmp_path: Path) -> None:
-    """X-Trans weights on Bayer data: the other contenders are done, the exit code is 1."""
+def test_captures_that_cannot_be_measured_are_reported(simsid: Path, run: Call, tmp_path: Path) -> None:
+    """X-Trans weights on Bayer data: the other methods are done, the exit code is 1."""
     weights = tiny_weights(tmp_path / "fuji.safetensors", planes=9)
     code, out, error = run("--root", simsid, "--weights", weights, "--json", "-o", tmp_path / "out")
     assert code == 1
     assert "fuji: these weights are for X-Trans (9 planes), the data set is a Bayer one" in error
     assert "give weights for Bayer" in error
     assert json.loads(out)["failed"] == 6
-    assert {row["contender"] for row in rows(tmp_path / "out")} == {"capture"}
+    assert {row["method"] for row in rows(tmp_path / "out")} == {"capture"}
 
 
 def test_bayer_weights_on_xtrans(photographs: Path, weights: Path, run: Call, tmp_path: Path) -> None:
@@ -302,6 +302,7 @@ def test_a_ratio_that_is_not_there(simsid: Path, run: Call, tmp_path: Path) -> N
         (["--seeds", 0], "one seed"),
         (["--corrections", "best"], "best"),
         (["--baselines"], "nothing to measure"),
+        (["--baselines", "bm4d"], "--baselines: no baseline 'bm4d'; there are capture, bm3d, a-bm3d"),
         (["--pictures", "10009"], "no scene 10009"),
         (["--dataset", "eld"], "as in ELD"),
     ],
@@ -330,7 +331,7 @@ def test_the_number_of_steps_by_a_rule(simsid: Path, weights: Path, run: Call, t
     options = ["--root", simsid, "-o", tmp_path / "out", "--weights", ruled, "--steps", "auto", 2, "--baselines"]
     code, out, error = run(*options, "--ratios", 300, "--json")
     assert code == 0, error
-    found = {(e["contender"], e["correction"]): e["psnr"] for e in json.loads(out)["results"]}
+    found = {(e["method"], e["correction"]): e["psnr"] for e in json.loads(out)["results"]}
     for correction in ("none", "final", "oracle"):  # all captures are noisier than a millionth
         assert found["ruled, T = auto", correction] == found["ruled, T = 2", correction]
 
@@ -349,4 +350,4 @@ def test_a_machine_without_that_device(simsid: Path, run: Call, tmp_path: Path) 
 
 
 def test_baselines_by_name() -> None:
-    assert [contender.name for contender in evaluate.BASELINES.values()] == ["capture", "BM3D", "A-BM3D"]
+    assert [method.name for method in evaluate.BASELINES.values()] == ["capture", "BM3D", "A-BM3D"]

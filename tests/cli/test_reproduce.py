@@ -16,8 +16,7 @@ from PIL import Image
 from exposurediffusion.cli.main import main
 from exposurediffusion.evaluation.cost import cost
 from exposurediffusion.evaluation.methods import BlockMatching, Network
-from exposurediffusion.reproduction import paper_figures as drawings
-from exposurediffusion.reproduction import paper_tables as comparisons
+from exposurediffusion.reproduction import paper_costs, paper_figures, paper_tables
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.training import trainer
 from exposurediffusion.training.presets import PRESETS
@@ -48,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Call `expose reproduce` at x100 and x300, `final` alone, costs of small frames: exit code, stdout, stderr."""
     monkeypatch.setenv("COLUMNS", "400")
-    for module in (comparisons, drawings):
+    for module in (paper_costs, paper_figures):
         monkeypatch.setattr(module, "cost", lambda model, size, repeats: cost(model, size // 16, repeats=1))
 
     def call(*options: Any) -> tuple[int, str, str]:
@@ -144,11 +143,11 @@ def test_summary_as_json(simsid: Path, runs: Path, run: Call, tmp_path: Path) ->
 
 
 def test_tables_2_and_5(simsid: Path, runs: Path, run: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparisons, "multiply_adds", lambda *_, **__: 1e9)
+    monkeypatch.setattr(paper_costs, "multiply_adds", lambda *_, **__: 1e9)
     monkeypatch.setattr(BlockMatching, "__call__", lambda self, sample, *_: _none())
     code, out, error = run("table2", "table5", *options(simsid, runs, tmp_path, 300))
     assert code == 0, error
-    assert "pip install exposurediffusion[baselines]" in error  # is told; the other rows are there
+    assert "pip install exposurediffusion[baselines]" in error  # is reported; the other rows are there
     assert table(tmp_path / "table2.md", "BM3D")[:3] == ["-", "-", "-"]
     assert " / " in table(tmp_path / "table2.md", "the capture itself")[2]
     assert " / " in table(tmp_path / "table2.md", "N2N, equal compute")[2]
@@ -203,7 +202,7 @@ def test_figure6_has_a_point_for_each_number_of_steps(simsid: Path, runs: Path, 
     code, _, error = run("fig6", *options(simsid, runs, tmp_path, 300))
     assert code == 0, error
     assert is_picture(tmp_path / "fig6.png")
-    found = {steps: table(tmp_path / "fig6.md", "with the method", str(steps))[2] for steps in drawings.EXPOSURES}
+    found = {steps: table(tmp_path / "fig6.md", "with the method", str(steps))[2] for steps in paper_figures.EXPOSURES}
     assert all(" / " in cell for cell in found.values())
     assert " / " in table(tmp_path / "fig6.md", "... with photon planes", "9")[2]
 
@@ -261,7 +260,7 @@ def test_missing_runs_are_trained_if_asked(
     chosen = [*options(simsid, tmp_path / "runs", tmp_path / "out", 100), "--train", "--budget", 2]
     code, _, error = run("table6", *chosen)
     assert code == 0, error
-    assert "training pmn-nafnet2-feedforward-x100+compute: 6 iterations" in error
+    assert "training run 2 of 3, pmn-nafnet2-feedforward-x100+compute: 6 iterations" in error
     assert len(list((tmp_path / "runs").rglob("weights.safetensors"))) == 3
     assert all(" / " in cell for cell in table(tmp_path / "out" / "table6.md", "x250")[-2:])
     assert "missing" not in (tmp_path / "out" / "table6.md").read_text()
@@ -316,6 +315,6 @@ def test_an_output_that_cannot_be_written(simsid: Path, runs: Path, run: Call, t
 
 
 def test_every_run_that_a_table_wants_is_a_preset() -> None:
-    wanted = [f"{noise}-unet-exposure" for noise in comparisons.NOISES.values()]
-    wanted += [f"p+g-{backbone}-exposure" for backbone in comparisons.BACKBONES.values()]
+    wanted = [f"{noise}-unet-exposure" for noise in paper_tables.NOISES.values()]
+    wanted += [f"p+g-{backbone}-exposure" for backbone in paper_tables.BACKBONES.values()]
     assert set(wanted) <= PRESETS.keys()

@@ -118,6 +118,13 @@ def test_dry_run_resolves_what_is_overridden(run: Call) -> None:
     assert resolved["iterations"] == 386_400
 
 
+def test_another_backbone_has_its_own_options(run: Call) -> None:
+    words = ["--preset", "p+g-unet-exposure", "--denoiser.backbone", "resunet", "--denoiser.options.widths", "4", "8"]
+    _, out, _ = run(*words, "--dry-run")
+    options = json.loads(out)["denoiser"]["options"]
+    assert options == {"widths": [4, 8], "encoders": [1] * 5, "decoders": [1] * 4, "bias": False}
+
+
 def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     code, out, _ = run("--list")
@@ -149,6 +156,7 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
         (["--preset", "embedded", "--workers", "-1"], "workers is a number from 0 to 1000, got -1"),
         (["--preset", "embedded", "--checkpoint-minutes", "-1"], "checkpoint_minutes is a number from 0"),
         (["--preset", "embedded", "--validate-every", "-1"], "validate_every is a number from 0"),
+        (["--preset", "default", "--capture.noise", "white", "--dry-run"], "no noise model 'white'"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],
 )
@@ -210,7 +218,7 @@ def test_problems_of_a_folder_of_pairs_are_told_once(sid: Path, run: Call, tmp_p
     (tmp_path / "short" / "c.dng").write_bytes(b"no raw")  # the only one held out
     code, _, error = run(*options)
     assert code == 1
-    assert "nothing is left to use for validation; give another folder for it" in error.splitlines()
+    assert "nothing is left to use for validation; give another folder by --validation" in error.splitlines()
     assert any(line.startswith(f"  {tmp_path}/short/c.dng: ") for line in error.splitlines())
 
 
@@ -243,7 +251,7 @@ def test_prepared_pictures_train_for_some_minutes(pictures: Path, run: Call, tmp
     weights = tmp_path / "run" / "weights.safetensors"
     assert str(weights) in out
     assert "0.02 minutes; Ctrl-C keeps a checkpoint" in error
-    assert "100.0 %" in error  # what is told of a run whose messages go to a file
+    assert "100.0 %" in error  # what is said of a run whose messages go to a file
     first = load(weights)
     assert first.card.training["iterations"] >= 1
     assert first.card.training["data"] == "pictures.safetensors"

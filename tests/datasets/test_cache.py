@@ -212,7 +212,7 @@ def test_a_disk_that_fills_up_leaves_no_half_frame(
     assert store.build(raws) == []
 
 
-def test_a_decoder_that_dies_is_told(
+def test_a_decoder_that_dies_is_reported(
     store: FrameCache, raws: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dying:

@@ -95,7 +95,7 @@ def test_pictures_are_no_pairs(root: Path) -> None:
 def test_a_single_picture_leaves_none_for_validation(album: Path, tmp_path: Path) -> None:
     (tmp_path / "one.png").symlink_to(album / NAMES[0])
     assert len(names(tmp_path, "train")) == 1
-    with pytest.raises(ValueError, match="one file only, so none is left for validation; give a folder for validation"):
+    with pytest.raises(ValueError, match="none is left for validation; give a folder by --validation"):
         names(tmp_path, "validation")
 
 

@@ -242,7 +242,7 @@ def test_raws_leave_out_what_is_hidden(tmp_path: Path) -> None:
         ("images", ["a/b.jpg"]),
     ],
 )
-def test_kinds_are_told_apart(kind: str, names: list[str], tmp_path: Path) -> None:
+def test_kinds_are_separated(kind: str, names: list[str], tmp_path: Path) -> None:
     touch(tmp_path, *names)
     assert detect(tmp_path) == kind
 
@@ -253,7 +253,7 @@ def test_folders_of_no_kind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         detect(tmp_path / "none")
     touch(tmp_path, "Sony/long/00001_00_10s.dng", "Fuji/long/00001_00_10s.RAF")
-    with pytest.raises(ValueError, match="both cameras; say which: sid-sony or sid-fuji"):
+    with pytest.raises(ValueError, match="both cameras; say which: --dataset sid-sony or --dataset sid-fuji"):
         detect(tmp_path)
 
 

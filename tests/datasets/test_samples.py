@@ -385,7 +385,7 @@ def test_what_a_kind_of_folder_does_not_have(tmp_path: Path) -> None:
         open_set(tmp_path / "raws", want="bursts")
     with pytest.raises(ValueError, match="one file only, so none is left for validation"):
         open_set(tmp_path / "raws", split="validation")
-    with pytest.raises(ValueError, match="folders of cameras are ELD's alone; leave NikonD850 out"):
+    with pytest.raises(ValueError, match="folders of cameras are ELD's alone; leave out --camera NikonD850"):
         open_set(tmp_path / "raws", camera="NikonD850")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no raw files that can be used"):

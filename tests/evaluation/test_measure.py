@@ -16,8 +16,8 @@ from torch import Tensor
 
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.evaluation.measure import CORRECTIONS, Protocol, Record, measure, rendering
-from exposurediffusion.evaluation.methods import Answer, Capture, Network
-from exposurediffusion.evaluation.summary import Figure, deviation, mean, nominal, summarise
+from exposurediffusion.evaluation.methods import Capture, Network, Prediction
+from exposurediffusion.evaluation.summary import Score, deviation, mean, nominal, summarise
 from exposurediffusion.physics.sensor import Metadata
 from exposurediffusion.process.exposure import Adjust
 from tests.simulated import DRAWN, STEADY, Independent, sample, tiny
@@ -30,8 +30,8 @@ def network(**changes: Any) -> Network:
     return Network(tiny(), replace(STEADY, **changes), "tiny")  # type: ignore[arg-type] - a denoiser
 
 
-def by_correction(contender: Any, one: Sample = ONE, **protocol: Any) -> dict[str, Record]:
-    return {record.correction: record for record in measure(contender, one, Protocol(**protocol))}
+def by_correction(method: Any, one: Sample = ONE, **protocol: Any) -> dict[str, Record]:
+    return {record.correction: record for record in measure(method, one, Protocol(**protocol))}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Known:
     def settings(self) -> dict[str, Any]:
         return {"method": "known"}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
-        return Answer(self.estimate)
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
+        return Prediction(self.estimate)
 
 
 # ---------------------------------------------------------------------------------------------------------- figures
@@ -125,17 +125,17 @@ def test_the_reference_as_its_own_estimate_is_infinite_without_a_warning() -> No
 
 def test_records_say_what_they_are_of() -> None:
     (record,) = measure(Capture(), ONE, Protocol(corrections=("final",)), "short/corner.dng")
-    facts = record.contender, record.file, record.scene, record.ratio, record.iso, record.seed, record.correction
+    facts = record.method, record.file, record.scene, record.ratio, record.iso, record.seed, record.correction
     assert facts == ("capture", "short/corner.dng", "corner", 100.0, 800.0, 0, "final")
     assert record.psnr_srgb is None
 
 
 def test_show_is_given_the_first_answer_and_its_correction() -> None:
-    shown: list[tuple[Answer, Tensor]] = []
+    shown: list[tuple[Prediction, Tensor]] = []
     drawn = Network(tiny(), DRAWN, "tiny")  # type: ignore[arg-type] - a denoiser
-    list(measure(drawn, ONE, Protocol(seeds=2), show=lambda answer, final: shown.append((answer, final))))
-    ((answer, final),) = shown
-    np.testing.assert_allclose(final, REFERENCE.corrected(answer.estimate.numpy()), atol=1e-5)
+    list(measure(drawn, ONE, Protocol(seeds=2), show=lambda prediction, final: shown.append((prediction, final))))
+    ((prediction, final),) = shown
+    np.testing.assert_allclose(final, REFERENCE.corrected(prediction.estimate.numpy()), atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------ seeds
@@ -229,7 +229,7 @@ TEXTS = st.text(st.characters(exclude_categories=["C"]))  # no control character
 @given(
     st.builds(
         Record,
-        contender=TEXTS,
+        method=TEXTS,
         file=TEXTS,
         scene=TEXTS,
         ratio=NUMBERS,
@@ -269,6 +269,11 @@ def test_protocols_that_there_are_not(options: dict[str, Any], message: str) -> 
 
 
 def test_a_protocol_tells_all_that_is_fixed() -> None:
-    told = Protocol(512).to_dict()
-    assert (told["crop"], told["clip"], told["range"], told["ssim"][:3]) == (512, "[0, 1]", 255, "7x7")
-    assert str(Figure(31.567, 0.6937)) == "31.57 / 0.694"
+    plain = Protocol(512).to_dict()
+    assert (plain["crop"], plain["clip"], plain["range"], plain["ssim"][:3]) == (
+        512,
+        "[0, 1]",
+        255,
+        "7x7",
+    )
+    assert str(Score(31.567, 0.6937)) == "31.57 / 0.694"

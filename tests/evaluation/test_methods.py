@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.evaluation import methods as contenders
+from exposurediffusion.evaluation import methods
 from exposurediffusion.evaluation.measure import cropped
-from exposurediffusion.evaluation.methods import BlockMatching, Capture, Contender, Diffusion, Network
+from exposurediffusion.evaluation.methods import BlockMatching, Capture, Diffusion, Method, Network
 from exposurediffusion.models.denoiser import BoundDenoiser, DenoiserConfig
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import noise_level
@@ -37,11 +37,11 @@ def test_the_capture_is_itself() -> None:
     assert Capture().settings == {"method": "capture"}
 
 
-def test_all_of_them_are_contenders() -> None:
+def test_all_of_them_are_methods() -> None:
     pytest.importorskip("diffusers")
     diffusion = Diffusion(tiny(0, config=tiny_diffusion()), 2, "d")  # type: ignore[arg-type]
-    for contender in (Capture(), BlockMatching(), network(), diffusion):
-        assert isinstance(contender, Contender)
+    for method in (Capture(), BlockMatching(), network(), diffusion):
+        assert isinstance(method, Method)
 
 
 # ---------------------------------------------------------------------------------------------------------- network
@@ -69,12 +69,12 @@ def test_a_network_is_the_loop_over_expose() -> None:
             generator=torch.Generator().manual_seed(4),
         )
     )
-    answer = network(DRAWN)(ONE, seed=4)
-    torch.testing.assert_close(answer.estimate, steps[-1].estimate[0])
-    assert answer.first is not None
-    assert answer.mask is not None
-    torch.testing.assert_close(answer.first, steps[0].estimate[0])
-    torch.testing.assert_close(answer.mask, estimates[-1][0])
+    prediction = network(DRAWN)(ONE, seed=4)
+    torch.testing.assert_close(prediction.estimate, steps[-1].estimate[0])
+    assert prediction.first is not None
+    assert prediction.mask is not None
+    torch.testing.assert_close(prediction.first, steps[0].estimate[0])
+    torch.testing.assert_close(prediction.mask, estimates[-1][0])
     twin = network(DRAWN)(ONE, seed=5).estimate
     assert (twin - steps[-1].estimate[0]).abs().max() > 1e-5
     twin = network(replace(DRAWN, transition="markov"))(ONE, seed=4).estimate
@@ -92,9 +92,9 @@ def test_a_network_sees_noise_ratio_and_origin() -> None:
 
 
 def test_without_the_residual_layer_there_is_no_mask() -> None:
-    answer = network(config=replace(SMALL, adaptive_residual=False))(ONE)
-    assert answer.mask is None
-    assert answer.estimate.shape == CAPTURE.shape
+    prediction = network(config=replace(SMALL, adaptive_residual=False))(ONE)
+    assert prediction.mask is None
+    assert prediction.estimate.shape == CAPTURE.shape
 
 
 def test_names_and_settings_of_a_network() -> None:
@@ -134,17 +134,17 @@ def test_weights_for_either_work_on_xtrans() -> None:
 
 def test_bm3d_is_told_the_noise_of_each_plane(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library itself takes seconds; `tests/baselines` have it denoise."""
-    told: list[Any] = []
+    given: list[Any] = []
 
     def denoise(capture: Tensor, *noise: Any) -> Tensor:
-        told.append((capture, *noise))
+        given.append((capture, *noise))
         return capture / 2
 
-    monkeypatch.setattr(contenders, "denoise_bm3d", denoise)
-    monkeypatch.setattr(contenders, "denoise_anscombe_bm3d", denoise)
+    monkeypatch.setattr(methods, "denoise_bm3d", denoise)
+    monkeypatch.setattr(methods, "denoise_anscombe_bm3d", denoise)
     assert torch.equal(BlockMatching()(ONE).estimate, CAPTURE / 2)
     assert torch.equal(BlockMatching(True)(ONE, adjust=lambda estimate: 3 * estimate).estimate, 1.5 * CAPTURE)
-    (first, deviation), second = told
+    (first, deviation), second = given
     assert torch.equal(first, CAPTURE)
     variance = NOISE.gain * CAPTURE.clamp(max=1).mean(dim=(1, 2)) * 15583 / 100 + NOISE.read_variance  # DN^2
     torch.testing.assert_close(deviation, variance.sqrt() * 100 / 15583, rtol=1e-4, atol=0)
@@ -156,13 +156,13 @@ def test_diffusion_is_ddim_from_the_noise_of_a_seed() -> None:
     pytest.importorskip("diffusers")
     model = tiny(config=tiny_diffusion())
     assert isinstance(model, TrainedDiffusion)
-    contender = Diffusion(model, 2, "small", "0123")
+    method = Diffusion(model, 2, "small", "0123")
     expected = model.sample(CAPTURE[None], 2, torch.Generator().manual_seed(3))[0]
-    assert torch.equal(contender(ONE, 3).estimate, expected)
-    assert not torch.equal(contender(ONE, 4).estimate, expected)
-    assert torch.equal(contender(ONE, 3, lambda estimate: estimate / 2).estimate, expected / 2)
-    assert (contender.name, contender.random, contender.iterates) == ("small, 2 DDIM steps", True, False)
-    assert contender.settings == {"method": "ddim", "weights": "small", "digest": "0123", "steps": 2}
+    assert torch.equal(method(ONE, 3).estimate, expected)
+    assert not torch.equal(method(ONE, 4).estimate, expected)
+    assert torch.equal(method(ONE, 3, lambda estimate: estimate / 2).estimate, expected / 2)
+    assert (method.name, method.random, method.iterates) == ("small, 2 DDIM steps", True, False)
+    assert method.settings == {"method": "ddim", "weights": "small", "digest": "0123", "steps": 2}
 
 
 # ---------------------------------------------------------------------------------------------------- crop, mistakes
@@ -180,17 +180,17 @@ def test_the_crop_is_the_centre() -> None:
     assert cropped(replace(one, capture=None), 4).capture is None
 
 
-@pytest.mark.parametrize("contender", [Capture(), BlockMatching(), network()], ids=lambda c: c.name)
-def test_a_picture_alone_cannot_be_measured(contender: Contender) -> None:
+@pytest.mark.parametrize("method", [Capture(), BlockMatching(), network()], ids=lambda c: c.name)
+def test_a_picture_alone_cannot_be_measured(method: Method) -> None:
     with pytest.raises(ValueError, match="corner: a clean picture without a capture"):
-        contender(replace(ONE, capture=None))
+        method(replace(ONE, capture=None))
 
 
 @pytest.mark.parametrize("lacking", ["ratio", "noise"])
 def test_a_capture_needs_its_ratio_and_noise(lacking: str) -> None:
-    for contender in (BlockMatching(), network()):
+    for method in (BlockMatching(), network()):
         with pytest.raises(ValueError, match="corner: a capture without its ratio and noise"):
-            contender(replace(ONE, **{lacking: None}))
+            method(replace(ONE, **{lacking: None}))
 
 
 def test_a_rule_chooses_the_steps_of_each_capture() -> None:
@@ -198,7 +198,7 @@ def test_a_rule_chooses_the_steps_of_each_capture() -> None:
     ruled = {steps: network(replace(STEADY, steps=steps))(ONE).estimate for steps in (0, 2)}
     level = float(noise_level(CAPTURE[None], torch.tensor([100.0]), NOISE))
     for threshold, steps in ((level / 2, 2), (level * 2, 0)):
-        contender = replace(network(), rule=StepRule((threshold,), (0, 2)))
-        assert torch.equal(contender(ONE).estimate, ruled[steps])
-        assert (contender.name, contender.iterates) == ("tiny, T = auto", True)
-        assert contender.settings["steps"] == str(contender.rule)
+        method = replace(network(), rule=StepRule((threshold,), (0, 2)))
+        assert torch.equal(method(ONE).estimate, ruled[steps])
+        assert (method.name, method.iterates) == ("tiny, T = auto", True)
+        assert method.settings["steps"] == str(method.rule)

@@ -104,8 +104,8 @@ def test_tables_are_as_printed(name: str) -> None:
     for row, line in zip(table.rows, lines, strict=True):
         model, *numbers = re.findall(r"^.*?(?= \d\d\.)|\d+\.\d+", line.strip())
         assert row[-1] == model
-        told = [value for column in table.columns for value in table.cells[row, column]]
-        assert told == [float(number) for number in numbers]
+        figures = [value for column in table.columns for value in table.cells[row, column]]
+        assert figures == [float(number) for number in numbers]
     if table.heads[0] == "Ratio":  # the rows of each ratio follow each other
         ratios = [row[0] for row in table.rows]
         assert ratios == sorted(ratios)
@@ -143,8 +143,8 @@ def test_costs_are_as_printed() -> None:
         "Diffusion-based-1": (8.619, 367.15, None),
         "Diffusion-based-2": (1.472, 63.07, None),
     }
-    told = {name: (c.parameters / 1e6, c.multiply_adds / 1e9, c.seconds) for name, c in {**TABLE5B, **TABLE7B}.items()}
-    assert told == printed
+    costs = {name: (c.parameters / 1e6, c.multiply_adds / 1e9, c.seconds) for name, c in {**TABLE5B, **TABLE7B}.items()}
+    assert costs == printed
 
 
 def test_figure_5_is_as_printed() -> None:

@@ -17,7 +17,7 @@ from tests.simulated import STEADY, tiny
 
 SETTINGS: dict[str, Any] = {"data": {"root": "a", "ratios": (100, 300)}, "crop": 512, "corrections": ["none", "final"]}
 ONE = Record("capture", "short/a.dng", "a", 303.03030303030306, 3200.0, 0, "final", 31.123456789012345, 0.7)
-OTHER = replace(ONE, contender="net, T = 2", scene="b", psnr=inf, iso=None, psnr_srgb=30.5, ssim_srgb=0.25)
+OTHER = replace(ONE, method="net, T = 2", scene="b", psnr=inf, iso=None, psnr_srgb=30.5, ssim_srgb=0.25)
 
 
 def begun(folder: Path) -> Results:
@@ -74,13 +74,13 @@ def test_weights_that_were_trained_anew_are_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("images.csv", "contender,file\ncapture,a.dng\n"),
+        ("images.csv", "method,file\ncapture,a.dng\n"),
         ("images.csv", None),
         ("images.csv", b"\xff\xfe\x00"),
-        ("images.csv", "contender,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\na,b,c\n"),
+        ("images.csv", "method,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\na,b,c\n"),
         (
             "images.csv",
-            "contender,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\n" + "a" * 200_000,
+            "method,file,scene,ratio,iso,seed,correction,psnr,ssim,psnr_srgb,ssim_srgb\n" + "a" * 200_000,
         ),
         ("settings.json", "{"),
         ("settings.json", "{}"),
@@ -88,7 +88,7 @@ def test_weights_that_were_trained_anew_are_others(tmp_path: Path) -> None:
         ("settings.json", "null"),
     ],
 )
-def test_damaged_results_are_told(file: str, content: str | bytes | None, tmp_path: Path) -> None:
+def test_damaged_results_are_reported(file: str, content: str | bytes | None, tmp_path: Path) -> None:
     begun(tmp_path)
     if content is None:
         (tmp_path / file).unlink()
@@ -124,10 +124,10 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.csv", "settings.json"]
 
 
-def test_settings_say_how_contenders_are_set(tmp_path: Path) -> None:
+def test_settings_say_how_methods_are_set(tmp_path: Path) -> None:
     begun(tmp_path)
     settings = json.loads((tmp_path / "settings.json").read_text())
-    assert settings["contenders"] == {"capture": {"method": "capture"}}
+    assert settings["methods"] == {"capture": {"method": "capture"}}
     assert settings["crop"] == 512
 
 
@@ -135,3 +135,15 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
     assert [for_json(value) for value in (inf, nan, 1.5, 3, None)] == ["inf", "nan", 1.5, 3, None]
     write_text(tmp_path / "a.md", "±\n")
     assert (tmp_path / "a.md").read_bytes() == b"\xc2\xb1\n"
+
+
+def test_results_of_before_methods_were_called_so_are_read(tmp_path: Path) -> None:
+    results = begun(tmp_path)
+    results.admit(Capture())
+    results.add([ONE])
+    for file, new, old in (("settings.json", '"methods"', '"contenders"'), ("images.csv", "method,", "contender,")):
+        path = tmp_path / file
+        path.write_text(path.read_text().replace(new, old))
+    again = Results(tmp_path, SETTINGS)
+    assert (again.records, again.settings) == (results.records, results.settings)
+    assert (tmp_path / "images.csv").read_text().startswith("method,")

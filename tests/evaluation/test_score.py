@@ -15,7 +15,7 @@ from PIL import Image
 from exposurediffusion.datasets.cache import FrameCache
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.evaluation.measure import Protocol
-from exposurediffusion.evaluation.methods import Answer, Capture, Network
+from exposurediffusion.evaluation.methods import Capture, Network, Prediction
 from exposurediffusion.evaluation.results import Results
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
@@ -42,11 +42,11 @@ class Counting:
     def settings(self) -> dict[str, Any]:
         return {"method": self.name}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         self.calls += 1
         if sample.ratio == 250:
             raise ValueError("of this one nothing can be said")
-        return Answer(0.9 * sample.clean)
+        return Prediction(0.9 * sample.clean)
 
 
 def facts(selection: Selection) -> set[tuple[str, float]]:
@@ -60,9 +60,10 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
     chosen = Selection(simsid)
     assert facts(chosen) == {(scene, ratio) for scene in ("10001", "10002") for ratio in (100, 250, 300)}
     assert (chosen.kind, chosen.simulated, chosen.crop) == ("sid-sony", True, 512)
-    told = chosen.told()
-    assert told["dataset"] == "sid-sony, simulated"
-    assert (told["root"], told["split"], told["subset"], told["noise"]) == (simsid.name, "test", "all", "profile")
+    assert chosen.title == "SimSID Sony"
+    described = chosen.describe()
+    assert described["dataset"] == "sid-sony, simulated"
+    assert [described[name] for name in ("root", "split", "subset", "noise")] == [simsid.name, "test", "all", "profile"]
     assert {scene for scene, _ in facts(Selection(simsid, split="validation"))} == {"20001"}
     assert len(facts(Selection(simsid, split="all"))) == 15
     camera = Selection(simsid / "Sony", noise="known")
@@ -71,20 +72,21 @@ def test_a_simulated_sid_is_its_test_split(simsid: Path) -> None:
 
 
 def test_a_real_sid_is_the_published_subset(tmp_path: Path) -> None:
-    """Two of its scenes, and another: those that are missing are told."""
+    """Two of its scenes, and another: those that are missing are reported."""
     for scene, times in (("10185", ("0.1", "0.04")), ("10187", ("0.1",)), ("10199", ("0.1",))):
         write_raw(tmp_path / "Sony" / "long" / f"{scene}_00_10s.dng")
         for time in times:
             write_raw(tmp_path / "Sony" / "short" / f"{scene}_00_{time}s.dng", iso=800, shutter=float(time))
-    chosen, told = Selection(tmp_path), []
-    assert {name: chosen.told()[name] for name in ("dataset", "split", "subset")} == {
+    chosen, messages = Selection(tmp_path), []
+    assert chosen.title == "SID Sony"
+    assert {name: chosen.describe()[name] for name in ("dataset", "split", "subset")} == {
         "dataset": "sid-sony",
         "split": "all",
         "subset": "eld",
     }
-    scenes = {pair.scene for pair in chosen.open(told.append).pairs}
+    scenes = {pair.scene for pair in chosen.open(messages.append).pairs}
     assert scenes == {"10185", "10187"}
-    assert any("of subset eld is missing" in line for line in told)
+    assert any("of subset eld is missing" in line for line in messages)
     assert facts(replace(chosen, split="test")) == {("10185", 100), ("10185", 250), ("10187", 100), ("10199", 100)}
     assert len(facts(replace(chosen, subset="all"))) == 4
 
@@ -130,7 +132,7 @@ def test_pairs_by_a_table(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("short,long,ratio\na.dng,b.dng,20\n")
     chosen = Selection(tmp_path, dataset="pairs", pairs=tmp_path / "mine.csv")
     assert facts(chosen) == {("a", 20)}
-    assert (chosen.crop, chosen.told()["split"]) == (None, "all")
+    assert (chosen.crop, chosen.describe()["split"]) == (None, "all")
 
 
 # ------------------------------------------------------------------------------------------------------------ noise
@@ -155,7 +157,7 @@ def test_noise_is_known_estimated_or_of_the_profile(simsid: Path) -> None:
 def test_known_noise_is_wanted_and_nobody_knows_it(tmp_path: Path) -> None:
     write_raw(tmp_path / "short" / "a.dng", iso=800, shutter=0.1)
     write_raw(tmp_path / "long" / "a.dng")
-    with pytest.raises(ValueError, match=r"dataset\.json"):
+    with pytest.raises(ValueError, match=r"dataset\.json: no such file, .*; use --noise profile"):
         Selection(tmp_path, noise="known").open()
 
 
@@ -165,7 +167,7 @@ def test_dark_frames_are_taken_off(simsid: Path) -> None:
     assert first is not None
     assert second is not None
     assert not torch.equal(first, second)
-    assert (plain.told()["dark_shading"], dark.told()["dark_shading"]) == ("", "dark")
+    assert (plain.describe()["dark_shading"], dark.describe()["dark_shading"]) == ("", "dark")
 
 
 # ---------------------------------------------------------------------------------------------------------- scoring
@@ -174,11 +176,11 @@ def test_dark_frames_are_taken_off(simsid: Path) -> None:
 def test_all_pairs_are_measured_and_none_twice(simsid: Path, tmp_path: Path) -> None:
     opened = Selection(simsid, ratios=(100, 300)).open()
     ticks: list[None] = []
-    contender, results = Counting(), Results(tmp_path, {})
+    method, results = Counting(), Results(tmp_path, {})
     for _ in range(2):
         results = Results(tmp_path, {})  # as if begun anew
-        score(opened, [Capture(), contender], PLAIN, results, tick=lambda: ticks.append(None))
-    assert contender.calls == len(opened.pairs) == 4
+        score(opened, [Capture(), method], PLAIN, results, tick=lambda: ticks.append(None))
+    assert method.calls == len(opened.pairs) == 4
     assert len(ticks) == 2 * 2 * 4
     files = {record.file for record in results.of("counting")}
     assert files == {f"short/{scene}_00_{time}s.dng" for scene in ("10001", "10002") for time in ("0.1", "0.033")}
@@ -186,13 +188,13 @@ def test_all_pairs_are_measured_and_none_twice(simsid: Path, tmp_path: Path) -> 
 
 
 def test_a_capture_that_fails_is_told_and_the_others_are_done(simsid: Path, tmp_path: Path) -> None:
-    opened, told = Selection(simsid).open(), []
+    opened, messages = Selection(simsid).open(), []
     results = Results(tmp_path, {})
     with pytest.raises(ValueError, match="nothing can be said"):
         score(opened, [Counting()], PLAIN, results)
-    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: told.append(problem))
+    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: messages.append(problem))
     names = [f"short/{scene}_00_0.04s.dng" for scene in ("10001", "10002")]
-    assert told == [(name, "of this one nothing can be said") for name in names]
+    assert messages == [(name, "of this one nothing can be said") for name in names]
     assert (len(results.of("counting")), len(results.of("capture"))) == (4, 6)
 
 
@@ -201,11 +203,11 @@ def test_a_capture_that_cannot_be_opened_is_told_once(simsid: Path, tmp_path: Pa
     opened = Selection(simsid, ratios=(100,), dark_shading=simsid / "Sony" / "dark").open()
     first, *others = opened.pairs
     unknown = replace(first, short=replace(first.short, metadata=Metadata(source=first.short.source)))
-    told: list[tuple[str, str]] = []
+    messages: list[tuple[str, str]] = []
     results = Results(tmp_path, {})
     opened = replace(opened, pairs=(unknown, *others))
-    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: told.append(problem))
-    ((file, why),) = told
+    score(opened, [Counting(), Capture()], PLAIN, results, failed=lambda *problem: messages.append(problem))
+    ((file, why),) = messages
     assert file == f"short/{Path(first.short.source).name}"
     assert "its ISO is unknown" in why
     assert (len(results.of("counting")), len(results.of("capture"))) == (1, 1)
@@ -215,11 +217,11 @@ def test_an_unreadable_raw_file_is_told_and_the_others_are_opened(simsid: Path, 
     root = shutil.copytree(simsid, tmp_path / "sid", ignore=shutil.ignore_patterns(".*"))
     (root / "Sony" / "short" / "10001_00_0.1s.dng").write_bytes(b"no raw file")
     (root / "Sony" / "long" / "10002_00_10s.dng").unlink()
-    told: list[str] = []
-    pairs = Selection(root).open(told.append).pairs
+    messages: list[str] = []
+    pairs = Selection(root).open(messages.append).pairs
     assert {(pair.scene, round(pair.ratio)) for pair in pairs} == {("10001", 250), ("10001", 300)}
-    assert "10001_00_0.1s.dng" in told[-1]
-    assert "its long exposure is missing (long/10002_00_*s)" in told[-1]
+    assert "10001_00_0.1s.dng" in messages[-1]
+    assert "its long exposure is missing (long/10002_00_*s)" in messages[-1]
 
 
 def test_crop_is_taken_before_anything_is_computed(simsid: Path, tmp_path: Path) -> None:
@@ -227,9 +229,9 @@ def test_crop_is_taken_before_anything_is_computed(simsid: Path, tmp_path: Path)
 
     @dataclass
     class Looking(Counting):
-        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+        def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
             shapes.append(sample.clean.shape)
-            return Answer(sample.clean / 2)
+            return Prediction(sample.clean / 2)
 
     opened = Selection(simsid, ratios=(100,)).open()
     score(opened, [Looking()], replace(PLAIN, crop=20), Results(tmp_path, {}))
@@ -259,32 +261,32 @@ def test_pictures_of_the_chosen_scene(simsid: Path, tmp_path: Path) -> None:
 
 def test_pictures_that_are_wanted_later_are_made_without_new_figures(simsid: Path, tmp_path: Path) -> None:
     opened = Selection(simsid, ratios=(100,)).open()
-    contender, results = Counting(), Results(tmp_path, {})
-    score(opened, [contender], PLAIN, results)
+    method, results = Counting(), Results(tmp_path, {})
+    score(opened, [method], PLAIN, results)
     before = list(results.records)
     for _ in range(2):  # and they are made once
-        score(opened, [contender], PLAIN, results, pictures=["10002"])
-        assert contender.calls == len(before) + 1
+        score(opened, [method], PLAIN, results, pictures=["10002"])
+        assert method.calls == len(before) + 1
     assert results.records == before
     (folder,) = (tmp_path / "pictures").iterdir()
     assert {path.name for path in folder.iterdir()} == {
-        f"{name}.png" for name in ("reference", contender.name, f"{contender.name}-error")
+        f"{name}.png" for name in ("reference", method.name, f"{method.name}-error")
     }
 
 
-def test_files_of_the_same_name_are_told_apart(photographs: Path, tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_separated(photographs: Path, tmp_path: Path) -> None:
     """ELD: each scene of each camera has its IMG_0004."""
     for camera in ("SonyA7S2", "NikonD850"):
         simulate(photographs, tmp_path / "eld", "--layout", "eld", "--camera", camera, "--scenes", 1)
     FrameCache.beside(tmp_path / "eld").build(sorted((tmp_path / "eld").rglob("*.dng")), workers=0)  # starts none
     opened = Selection(tmp_path / "eld", ratios=(200,)).open()
     assert len(opened.pairs) == 2 * 3
-    contender, results = Counting(), Results(tmp_path / "out", {})
-    score(opened, [contender], PLAIN, results, pictures=["all"])
-    assert contender.calls == len(results.records) == 6
+    method, results = Counting(), Results(tmp_path / "out", {})
+    score(opened, [method], PLAIN, results, pictures=["all"])
+    assert method.calls == len(results.records) == 6
     again = Results(tmp_path / "out", {})
-    score(opened, [contender], PLAIN, again)
-    assert contender.calls == 6
+    score(opened, [method], PLAIN, again)
+    assert method.calls == 6
     folders = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert len(folders) == 6
     assert "NikonD850-scene-1-IMG_0005" in folders

@@ -9,13 +9,13 @@ import math
 import pytest
 
 from exposurediffusion.evaluation.measure import Correction, Record
-from exposurediffusion.evaluation.summary import Figure, Table, by_correction, text
+from exposurediffusion.evaluation.summary import Score, Table, by_correction, text
 
-HALF = Figure(31.23456, 0.87654)
+HALF = Score(31.23456, 0.87654)
 
 
 def test_markdown_has_dashes_for_what_is_missing_and_escapes_pipes() -> None:
-    table = Table("Title", ["", "a|b"], [["x|y", None], ["z", HALF], ["w", Figure(30, 0.5, 0.25)]], ["First.", "Next."])
+    table = Table("Title", ["", "a|b"], [["x|y", None], ["z", HALF], ["w", Score(30, 0.5, 0.25)]], ["First.", "Next."])
     assert table.markdown() == (
         "## Title\n\n"
         "|  | a\\|b |\n"
@@ -28,7 +28,7 @@ def test_markdown_has_dashes_for_what_is_missing_and_escapes_pipes() -> None:
 
 
 def test_csv_has_two_columns_for_figures_at_full_precision() -> None:
-    rows = [["one, two", HALF, 3, None], ["empty", None, None, 0.25], ["inf", Figure(math.inf, 1.0), 4, "word"]]
+    rows = [["one, two", HALF, 3, None], ["empty", None, None, 0.25], ["inf", Score(math.inf, 1.0), 4, "word"]]
     table = Table("Title", ["name", "x100", "count", "other"], rows)
     assert list(csv.reader(io.StringIO(table.csv()))) == [
         ["name", "x100 PSNR", "x100 SSIM", "count", "other"],
@@ -39,7 +39,7 @@ def test_csv_has_two_columns_for_figures_at_full_precision() -> None:
 
 
 def test_csv_has_a_third_column_where_seeds_have_a_spread() -> None:
-    rows = [[Figure(30.5, 0.5, 0.25), HALF], [HALF, HALF], ["word", None]]
+    rows = [[Score(30.5, 0.5, 0.25), HALF], [HALF, HALF], ["word", None]]
     assert Table("Title", ["many", "one"], rows).csv().splitlines() == [
         "many PSNR,many SSIM,many spread,one PSNR,one SSIM",
         "30.5,0.5,0.25,31.23456,0.87654",
@@ -70,8 +70,8 @@ def test_cells_for_people() -> None:
 
 
 def test_a_table_for_each_correction() -> None:
-    def record(contender: str, ratio: float, correction: Correction, psnr: float) -> Record:
-        return Record(contender, "a.dng", "a", ratio, None, 0, correction, psnr, 0.5)
+    def record(method: str, ratio: float, correction: Correction, psnr: float) -> Record:
+        return Record(method, "a.dng", "a", ratio, None, 0, correction, psnr, 0.5)
 
     records = [
         record("net", 303, "none", 30),

@@ -1,4 +1,4 @@
-"""Networks without zeros and ones in them, a backbone that says what it is told, and conditions."""
+"""Networks without zeros and ones in them, a backbone that says what it is given, and conditions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def conditions_of(ratio: float, gain: float, count: int = 1, read: float = 3.0) 
 
 
 class Fixed(nn.Module):
-    """A backbone that says what it is told."""
+    """A backbone that says what it is given."""
 
     multiple, halo, predicts_residual = 1, 0, True
 

@@ -208,6 +208,8 @@ def test_wrong_numbers_of_planes_are_refused() -> None:
 def test_impossible_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown backbone 'resnet': one of unet, nafnet, resunet"):
         ExposureDenoiser(DenoiserConfig("resnet"))
+    with pytest.raises(ValueError, match=r"backbone 'nafnet' cannot be made with options width, depth .*'depth'"):
+        ExposureDenoiser(DenoiserConfig("nafnet", {"width": 4, "depth": 1}))
     with pytest.raises(ValueError, match="as many decoder as encoder levels, got 1 and 2"):
         NAFNet(4, 4, 4, (1, 1), 1, (1,))
 

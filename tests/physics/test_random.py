@@ -61,7 +61,7 @@ def test_threads_and_bands_change_nothing(size: tuple[int, int, int, int], monke
     with torch.inference_mode():  # which threads do not inherit
         assert torch.equal(simulate_capture(clean, ratio, noise, generators()), captures[0])
         assert poisson(clean, generators()).is_inference()
-    shared = [torch.Generator().manual_seed(40)] * 3  # not at once: it could not be told which image draws first
+    shared = [torch.Generator().manual_seed(40)] * 3  # not at once: it could not be known which image draws first
     again = [simulate_capture(clean, ratio, noise, shared) for shared in (shared, torch.Generator().manual_seed(40))]
     assert torch.equal(*again)
 

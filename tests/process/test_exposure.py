@@ -1,4 +1,4 @@
-"""The exposure process, told the truth, is a real exposure; and the schedules, increments and errors around it."""
+"""The exposure process, given the truth, is a real exposure; and the schedules, increments and errors around it."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_clamp_and_adjust_act_on_what_is_exposed_on() -> None:
     schedule = ExposureSchedule.paper(3.0, 1)
     first, second = expose(lambda state, _: state + 0.8, capture, schedule, clamp=(0.0, 1.0), adjust=lambda x: 2 * x)
     assert torch.equal(first.state, capture.clamp(0, 1))
-    torch.testing.assert_close(first.estimate, 2 * (capture.clamp(0, 1) + 0.8))  # told as it is, exposed on clamped
+    torch.testing.assert_close(first.estimate, 2 * (capture.clamp(0, 1) + 0.8))  # given as it is, exposed on clamped
     torch.testing.assert_close(second.state, (capture.clamp(0, 1) + 2 * first.estimate.clamp(0, 1)) / 3)
     free, _ = expose(lambda state, _: state, capture, schedule)
     assert torch.equal(free.state, capture)

@@ -109,16 +109,16 @@ def test_an_unknown_black_level_is_no_light() -> None:
     change = (faithful(clean, capture, RATIO, unsure) - clean).abs().mean(dim=(1, 2))
     believed = (faithful(clean, capture, RATIO, NOISE) - clean).abs().mean(dim=(1, 2))
     assert float(change.max()) < 0.0015
-    assert float(believed.min()) > 0.005  # the twin: told that its black is right, the capture is believed
+    assert float(believed.min()) > 0.005  # the twin: given that its black is right, the capture is believed
 
 
 def test_row_offsets_are_no_light() -> None:
     clean = grey()
     noise = replace(NOISE, row=torch.tensor([6.0]))
     capture = captured(clean, noise)
-    told = moved(replace(noise, read=torch.tensor([6.0])), clean, capture)
-    assert told < 0.5
-    assert moved(NOISE, clean, capture) > 2 * told
+    noisy = moved(replace(noise, read=torch.tensor([6.0])), clean, capture)
+    assert noisy < 0.5
+    assert moved(NOISE, clean, capture) > 2 * noisy
 
 
 @pytest.mark.parametrize("shape", [(4, 131, 77), (9, 64, 101), (4, 7, 5), (4, 2, 3), (4, 1, 1)])

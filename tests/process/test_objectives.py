@@ -110,7 +110,7 @@ def test_balance_clips_the_capture_at_the_white_of_the_network(pair: tuple[Tenso
 
 
 def averages_by_hand(error: np.ndarray, halvings: int = 4) -> np.ndarray:
-    """Mean absolute averages of squares of 2, 4, ... pixels, one number an image."""
+    """Mean absolute averages of squares of 2, 4, ... pixels, one number per image."""
     found = []
     for power in range(1, halvings + 1):
         side = 2**power

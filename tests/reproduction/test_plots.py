@@ -18,7 +18,7 @@ from torch import Tensor
 
 from exposurediffusion.evaluation.cost import Cost
 from exposurediffusion.evaluation.pictures import side_by_side
-from exposurediffusion.evaluation.summary import Figure
+from exposurediffusion.evaluation.summary import Score
 from exposurediffusion.reproduction.capacity import Point, plot_capacity
 from exposurediffusion.reproduction.plots import (
     error_change,
@@ -32,8 +32,8 @@ figures = pytest.importorskip("matplotlib.figure")
 NAN = float("nan")
 
 
-def measured(psnr: float, spread: float | None = None) -> Figure:
-    return Figure(psnr, 0.9, spread)
+def measured(psnr: float, spread: float | None = None) -> Score:
+    return Score(psnr, 0.9, spread)
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 POINTS = [
-    Point("UNet", False, Cost(7_760_484, 48.4e9, 0.2), 1, {100: Figure(39.3, 0.91), 300: Figure(36.3, 0.87)}),
-    Point("UNet", True, Cost(7_761_801, 48.7e9, 0.2), 3, {100: Figure(39.4, 0.92), 300: Figure(36.8, 0.88)}),
-    Point("NAFNet-1", True, Cost(4_793, 1.12e9, None), 3, {300: Figure(33.1, 0.80)}),
+    Point("UNet", False, Cost(7_760_484, 48.4e9, 0.2), 1, {100: Score(39.3, 0.91), 300: Score(36.3, 0.87)}),
+    Point("UNet", True, Cost(7_761_801, 48.7e9, 0.2), 3, {100: Score(39.4, 0.92), 300: Score(36.8, 0.88)}),
+    Point("NAFNet-1", True, Cost(4_793, 1.12e9, None), 3, {300: Score(33.1, 0.80)}),
     Point("not run", True, Cost(100_000, 9e9, 0.1), 3, {100: None}),
-    Point("failed", True, Cost(100_000, 9e9, 0.1), 3, {300: Figure(NAN, NAN)}),
+    Point("failed", True, Cost(100_000, 9e9, 0.1), 3, {300: Score(NAN, NAN)}),
 ]
 
 
@@ -250,7 +250,7 @@ PLOTS: list[Callable[[Path], Path]] = [
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_a_folder_that_is_missing_is_told(plot: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(plot: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot write"):
         plot(tmp_path / "missing" / "figure.png")
     assert not list(tmp_path.iterdir())

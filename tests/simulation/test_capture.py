@@ -201,8 +201,8 @@ def test_one_seed_one_photograph() -> None:
 def test_noise_given_is_the_noise_that_would_be_drawn() -> None:
     noise = draw_noise(SONY, 1600, RGGB, torch.Generator().manual_seed(1))
     assert (noise.saturation, noise.quantisation) == (SATURATION, 1.0)
-    frame, told = short(flat(0.1), noise=noise)
-    assert torch.equal(told.read, noise.read)
+    frame, given = short(flat(0.1), noise=noise)
+    assert torch.equal(given.read, noise.read)
     assert frame.metadata.iso == 800
 
 

@@ -1,4 +1,4 @@
-"""Captures of training: their laws by z-score, what the network is told, and that an iteration decides a batch."""
+"""Captures of training: their laws by z-score, what the network is given, and that an iteration decides a batch."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def moments(made: Captures, level: float, gain: float = 1.0, read: Tensor | None
     return mean_z(deviation, 0.0), variance_z(deviation, 1.0)
 
 
-def test_p_g_captures_have_the_mean_of_the_scene_and_the_noise_that_is_told() -> None:
+def test_p_g_captures_have_the_mean_of_the_scene_and_the_noise_that_is_reported() -> None:
     made = CaptureMaker(replace(PLAIN, gain_range=(0.1, 30.0), ratio=(20.0, 300.0)), 2)(clean(100, size=16), 0)
     assert max(map(abs, moments(made, 0.3))) < BOUND
     assert abs(moments(made, 0.29)[0]) > BOUND  # twins: another light,
@@ -179,7 +179,7 @@ def test_colour_bias_moves_the_black_of_each_plane(noise: Any) -> None:
     error = (dn.mean(dim=(2, 3)) - made.noise.colour_bias) / (made.noise.read_variance / 256).sqrt()[:, None]
     plain = dn.mean(dim=(2, 3)) / (made.noise.read_variance / 256).sqrt()[:, None]
     assert abs(mean_z(error, 0.0)) < BOUND
-    assert plain.var() > 1.5 * error.var()  # the bias is told of by nothing else
+    assert plain.var() > 1.5 * error.var()  # nothing else carries the bias
     assert CaptureMaker(replace(recipe, noise="eld"), 3)(clean(2), 0).noise.colour_bias is None
 
 
@@ -274,7 +274,7 @@ def test_uncertainty_does_not_change_the_capture() -> None:
 
 
 @pytest.mark.usefixtures("no_pixels")
-def test_uncertainty_changes_what_is_told() -> None:
+def test_uncertainty_changes_what_is_reported() -> None:
     sure, unsure = sure_and_unsure(700)
     gain = (unsure.conditions.gain / sure.conditions.gain).log() / 0.3
     read = (unsure.conditions.read_variance / sure.conditions.read_variance).log() / 0.6

@@ -54,11 +54,11 @@ def test_rows_carry_their_table_and_figures(table: str, name: str, figures: tupl
     preset = PRESETS[name]
     if not name.endswith("exposure") or table != "7a":  # of UNet, Table 7a has the method only
         assert f"Table {table}" in preset.tables
-    told = tuple(value for ratio in (100, 250, 300) for value in preset.expected[ratio])
+    expected = tuple(value for ratio in (100, 250, 300) for value in preset.expected[ratio])
     if name == DISPUTED and table != "2":
-        assert told == pytest.approx(figures, abs=0.42)
+        assert expected == pytest.approx(figures, abs=0.42)
     else:
-        assert told == figures
+        assert expected == figures
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_embedded_weights_are_at_most_sixteen_megabytes() -> None:
         ("diffusion-large", "p+g-diffusion-large"),
     ],
 )
-def test_the_nearest_names_are_told(wrong: str, meant: str) -> None:
+def test_the_nearest_names_are_reported(wrong: str, meant: str) -> None:
     with pytest.raises(ValueError, match="did you mean") as info:
         find_preset(wrong)
     assert meant in str(info.value)
@@ -217,7 +217,7 @@ def test_the_size_of_the_network_can_be_overridden_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["embedded", "default", "fine"])
 def test_presets_of_weights_for_use_serve_any_camera(name: str) -> None:
-    """They are told what no camera can be without, and are run by the sampling that they were trained for."""
+    """They are given what no camera can be without, and are run by the sampling that they were trained for."""
     recipe = PRESETS[name].recipe
     assert recipe.denoiser.noise_map or recipe.denoiser.domain == "stabilised"
     assert recipe.capture.ratio == (1.5, 300.0)

@@ -88,15 +88,15 @@ def moments(run: Run) -> dict[str, Tensor]:
 
 def test_a_reading_is_the_mean_loss_since_the_last_and_changes_nothing() -> None:
     runs = [Run(DEFAULT, PLAIN) for _ in range(2)]
-    told: list[list[float]] = [[], []]
+    losses: list[list[float]] = [[], []]
     for batch in runs[0].batches(clean_views(), 0):
-        for run, found, every in zip(runs, told, (1, 3), strict=True):
+        for run, found, every in zip(runs, losses, (1, 3), strict=True):
             run.step(batch)
             if run.iteration % every == 0:
                 reading = run.read(stop=run.iteration == 6)
                 assert (reading.stopping, reading.ruined) == (run.iteration == 6, None)
                 found.append(reading.loss)
-    assert told[1] == pytest.approx([sum(told[0][:3]) / 3, sum(told[0][3:]) / 3], rel=1e-5)
+    assert losses[1] == pytest.approx([sum(losses[0][:3]) / 3, sum(losses[0][3:]) / 3], rel=1e-5)
     assert same(runs[0].loss.state_dict(), runs[1].loss.state_dict())
 
 
@@ -137,7 +137,7 @@ def ruin(what: str, run: Run, at: tuple[int, ...], monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("what", ["nan", "inf", "gradient"])
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-def test_a_step_that_is_no_number_touches_nothing_and_is_told(
+def test_a_step_that_is_no_number_touches_nothing_and_is_reported(
     what: str, clip_norm: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(DEFAULT, optimizer=replace(DEFAULT.optimizer, clip_norm=clip_norm))
@@ -268,7 +268,7 @@ def test_begins_from_weights_with_a_fresh_optimiser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "fields"),
     [
         ({"seed": 6}, r"seed 5 there, 6 here"),
         ({"capture": CaptureRecipe(noise="p+g")}, r"capture\.noise eld there, p\+g here"),
@@ -280,14 +280,14 @@ def test_begins_from_weights_with_a_fresh_optimiser(tmp_path: Path) -> None:
         ({"optimizer": OptimizerRecipe(lr=2e-4)}, r"optimizer\.lr 0\.0001 there, 0\.0002 here"),
     ],
 )
-def test_the_fields_in_which_recipes_differ_are_told(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_the_fields_in_which_recipes_differ_are_reported(changes: dict[str, Any], fields: str, tmp_path: Path) -> None:
     if "diffusion" in changes:
         pytest.importorskip("diffusers")
     Run(TINY, PLAIN).save(tmp_path / "checkpoint.pt")
     other = Run(replace(TINY, **changes), PLAIN)
     before = {name: tensor.clone() for name, tensor in other.loss.state_dict().items()}
     with pytest.raises(
-        ValueError, match=rf"checkpoint\.pt is of another recipe \({told}.*choose another output folder"
+        ValueError, match=rf"checkpoint\.pt is of another recipe \({fields}.*choose another output folder"
     ):
         other.restore(tmp_path / "checkpoint.pt")
     assert same(other.loss.state_dict(), before)
@@ -333,7 +333,7 @@ def test_a_checkpoint_with_one_wrong_bit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_first_checkpoint_is_as_large_as_the_last(tmp_path: Path) -> None:
-    """It tells whether a disk has room, and how long the last will take."""
+    """It shows whether a disk has room, and how long the last will take."""
     run = Run(TINY, PLAIN)
     run.save(tmp_path / "first.pt")
     trained(TINY, 2, run).save(tmp_path / "last.pt")

@@ -14,8 +14,9 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion, Diffusio
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
 from exposurediffusion.physics.camera import load_profile
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.training.recipe import CaptureRecipe
-from exposurediffusion.training.validation import CONDITIONS, Validation
+from exposurediffusion.training.validation import Validation
 from tests.tiny import TINY, Light, clean_views
 
 
@@ -25,12 +26,12 @@ def model() -> ExposureDenoiser:
     return ExposureDenoiser(TINY.denoiser)
 
 
-def judge(**changes: Any) -> Validation:
+def made(**changes: Any) -> Validation:
     return Validation(Light(), replace(TINY, **changes), count=4, size=16)
 
 
 def test_figures_and_pictures_of_every_ratio(model: ExposureDenoiser) -> None:
-    figures, pictures = judge()(model)
+    figures, pictures = made()(model)
     assert set(figures) == {f"{kind}_x{r}" for kind in ("psnr", "psnr_none", "ssim") for r in (100, 250, 300)}
     assert all(np.isfinite(value) for value in figures.values())
     for name in ("x100", "x250", "x300"):
@@ -40,13 +41,13 @@ def test_figures_and_pictures_of_every_ratio(model: ExposureDenoiser) -> None:
 
 def test_the_same_captures_and_figures_every_time(model: ExposureDenoiser) -> None:
     torch.manual_seed(1)
-    first = judge()
+    first = made()
     torch.manual_seed(2)
-    second = judge()
+    second = made()
     for a, b in zip(first.cases, second.cases, strict=True):
         assert torch.equal(a.capture, b.capture)
     assert first(model)[0] == second(model)[0] == first(model)[0]
-    sampled = judge(sampling=Sampling(2, increment="sampled"))
+    sampled = made(sampling=Sampling(2, increment="sampled"))
     assert sampled(model)[0] == sampled(model)[0]
     assert not torch.equal(first.cases[0].capture, first.cases[1].capture)
 
@@ -55,7 +56,7 @@ def test_the_same_captures_and_figures_every_time(model: ExposureDenoiser) -> No
 def test_the_network_is_left_in_its_mode(training: bool, model: ExposureDenoiser) -> None:
     modes = []
     model.register_forward_pre_hook(lambda *_: modes.append(model.training))
-    judge()(model.train(training))
+    made()(model.train(training))
     assert model.training == training
     assert not any(modes)
 
@@ -64,7 +65,7 @@ def test_captures_have_the_noise_of_the_iso_settings(model: ExposureDenoiser) ->
     """Whatever a network is trained with, the sensor is the judge."""
     for recipe, name in ((CaptureRecipe(noise="p+g"), "SonyA7S2"), (CaptureRecipe(camera="NikonD850"), "NikonD850")):
         camera = load_profile(name)
-        for case, (ratio, iso) in zip(judge(capture=recipe).cases, CONDITIONS, strict=True):
+        for case, (ratio, iso) in zip(made(capture=recipe).cases, SID_SETTINGS, strict=True):
             assert case.ratio == ratio
             assert case.conditions.gain.tolist() == pytest.approx([camera.gain(iso)] * 4)
             assert case.conditions.saturation == camera.saturation
@@ -89,7 +90,7 @@ class Truth(ExposureDenoiser):
 
 
 def test_figures_are_of_the_last_step_and_the_truth_is_perfect() -> None:
-    validation = judge(sampling=Sampling(2, "paper", "markov", "mean"))
+    validation = made(sampling=Sampling(2, "paper", "markov", "mean"))
     truth = validation.cases[0].clean
     figures, _ = validation(Truth(truth))
     assert figures["psnr_none_x100"] == np.inf
@@ -136,7 +137,7 @@ def test_xtrans() -> None:
 def test_diffusion_models_are_judged_alike() -> None:
     pytest.importorskip("diffusers")
     config = DiffusionConfig(channels=(8, 8), layers=1, groups=4, timesteps=50, steps=2)
-    validation = judge(diffusion=config, sampling=Sampling(steps=0))
+    validation = made(diffusion=config, sampling=Sampling(steps=0))
     model = ConditionalDiffusion(config)
     first, second = validation(model)[0], validation(model)[0]
     assert first == second

@@ -189,7 +189,7 @@ def test_a_format_without_a_card_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "bare.safetensors")
 
 
-def test_missing_names_and_files_are_told(tmp_path: Path) -> None:
+def test_missing_names_and_files_are_reported(tmp_path: Path) -> None:
     for missing in ("defualt", tmp_path / "none.safetensors", tmp_path, ""):
         with pytest.raises(ValueError, match=r"no weights .*give a \.safetensors file or one of default"):
             load(missing)
@@ -382,7 +382,7 @@ def test_the_embedded_weights_bring_a_rule() -> None:
 
 # -------------------------------------------------------------------------------------------------- diffusion models
 
-DIFFUSION = DiffusionConfig(channels=(8, 8), layers=1, groups=4, timesteps=50, prediction="velocity", steps=3)
+DIFFUSION = DiffusionConfig(channels=(8, 8), layers=1, groups=4, timesteps=50, steps=3)
 
 
 @pytest.fixture
@@ -414,6 +414,19 @@ def test_the_header_of_a_diffusion_model_names_its_kind(diffusion: Path) -> None
     assert "denoiser" not in content
     assert content["diffusion"] == json.loads(json.dumps(asdict(DIFFUSION)))
     assert ModelCard.from_json(header(diffusion)["card"]).denoiser == DIFFUSION
+
+
+@pytest.mark.parametrize(
+    ("schedule", "prediction"), [("linear", "epsilon"), ("linear", "velocity"), ("cosine", "epsilon")]
+)
+def test_headers_that_name_a_schedule_and_a_prediction(schedule: str, prediction: str) -> None:
+    content = json.loads(ModelCard(DIFFUSION).to_json())
+    content["diffusion"] |= {"schedule": schedule, "prediction": prediction}
+    if (schedule, prediction) == ("linear", "epsilon"):
+        assert ModelCard.from_json(json.dumps(content)) == ModelCard(DIFFUSION)
+    else:
+        with pytest.raises(ValueError, match=f"{schedule} / {prediction}, no longer supported"):
+            ModelCard.from_json(json.dumps(content))
 
 
 def test_each_kind_of_model_has_its_own_loader(diffusion: Path, model: ExposureDenoiser, tmp_path: Path) -> None:

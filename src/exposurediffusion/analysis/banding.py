@@ -1,10 +1,11 @@
-"""Banding: an offset that a whole sensor row (or column) shares, told from the scene and taken out of a frame.
+"""Banding: an offset that a whole sensor row (or column) shares, separated from the scene and taken out of a frame.
 
 One number for thousands of sites: a network sees some tens of them, the frame all. Light-free columns beside the
 picture give the offsets of its rows directly. Without them, means of capture - estimate along each line do, in which
-the scene hardly shows: what a network keeps of an edge is in its estimate. Two things tell the offset of a line from
-what the network got wrong: it is the same in every part of the line, so that strips of it agree; and it is independent
-of other lines', so that it has the same power at every frequency, while blinds and shading have theirs at some.
+the scene hardly shows: what a network keeps of an edge is in its estimate. Two things separate the offset of a line
+from what the network got wrong: it is the same in every part of the line, so that strips of it agree; and it is
+independent of other lines', so that it has the same power at every frequency, while blinds and shading have theirs at
+some.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _OUTLIER = 4.0  # deviations: of a site from the estimate, of a line from the ot
 _EDGE = 1.0  # deviations of a site's noise between same-coloured neighbours of the estimate that make an edge
 _BRIGHT = 0.9  # of white: beyond it noise is clipped
 _SMOOTH = 9  # frequencies averaged in a power spectrum
-_FEWEST = 16  # lines of each phase from which anything is told
+_FEWEST = 16  # lines of each phase from which anything is estimated
 _LONGEST = 64.0  # lines of the period at which half is trusted
 _RESPONSE = (0.1, 1.0)  # what is believed of the part of an offset that an estimate shows
 _CHANCE, _PRUDENCE = 2.0, 2.0  # power over the expected at which trust in a frequency ends, and how fast
@@ -39,7 +40,7 @@ def masked_row_offsets(frame: RawFrame) -> np.ndarray | None:
         frame: with `optical_black`; areas beside the frame that reach over all of its rows count.
 
     Returns:
-        DN to subtract, (rows) float64 of mean zero (`analysis.black.black_offset` tells the mean); None without
+        DN to subtract, (rows) float64 of mean zero (`analysis.black.black_offset` gives the mean); None without
         such areas, or where rows differ by no more than their means do by chance.
     """
     rows, columns = frame.shape
@@ -118,13 +119,13 @@ class LineFilter:
     """Takes the offsets of lines out of their residual means.
 
     At each frequency the power of the means is that of the offsets, of the means' error, which the strips' disagreement
-    tells, and of what is wrong with the estimate. Offsets are independent: their power is the same at every frequency.
+    says, and of what is wrong with the estimate. Offsets are independent: their power is the same at every frequency.
 
     Attributes:
         power: of the means by frequency, averaged over neighbours, (lines // 2 + 1).
         error: of it, that of the means' error.
         level: of it, that of the offsets, a number: of most lines and most frequencies.
-        usable: lines that can be told, (lines); the others get no offset.
+        usable: lines that can be estimated, (lines); the others get no offset.
         stride: of the colour filter array: lines of one phase are the same planes', whose shading is no offset.
     """
 
@@ -173,7 +174,7 @@ class LineFilter:
 
         Args:
             shown: spectrum that a first estimate showed; the other part of the offsets is in the estimate.
-            rest: spectrum that is still shown after `offsets(shown)` were subtracted. It tells how large a part that
+            rest: spectrum that is still shown after `offsets(shown)` were subtracted. It shows how large a part that
                 is (the secant method); where it is small, much of what was shown is the network's own error.
         """
         if rest is not None:

@@ -1,4 +1,4 @@
-"""The black level of a frame: from its masked margins, else as far as its darkest parts prove, else as it is told.
+"""The black level of a frame: from its masked margins, else as far as its darkest parts prove, else as it is given.
 
 A black level that is wrong by a few DN is a colour cast after an amplification by 100, and one that is wrong by
 hundreds is a white or black picture.
@@ -64,7 +64,7 @@ def with_black(frame: RawFrame, levels: Sequence[float]) -> RawFrame:
 def with_true_black(frame: RawFrame) -> RawFrame:
     """The frame with the black level that it shows itself, where it shows one.
 
-    Masked margins tell it: of each site, where all are known to 0.1 DN, else one offset for all. Without them a level
+    Masked margins show it: of each site, where all are known to 0.1 DN, else one offset for all. Without them a level
     is lowered as far as the picture's darkest parts prove it too high (light is never negative); where light hides the
     error of some colours, all by the least that is proved of any, because half a correction is a cast.
 

@@ -123,7 +123,7 @@ def most_light(noise: float, frame: RawFrame) -> float:
 
 def is_below_black(frame: RawFrame) -> bool:
     """Whether nine tenths of the sites lie below the stated black: of no light, and noise alone, half do."""
-    planes = (plane[::4, ::4] for plane, _ in site_planes(frame))  # enough to tell
+    planes = (plane[::4, ::4] for plane, _ in site_planes(frame))  # enough to see it
     return max(float(np.nanpercentile(plane, 90)) if np.isfinite(plane).any() else -np.inf for plane in planes) < 0
 
 

@@ -65,7 +65,7 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
         noise: of the capture (b = 1), in DN of the frame's sensor: `noise_of(frame)`.
 
     Returns:
-        bool, (rows, columns); `listed_defects` tells those apart that were known before.
+        bool, (rows, columns); `listed_defects` names those that were known before.
     """
     sites = listed_defects(frame)
     standing_out = [_beyond(band, frame, noise) for band in _bands(frame, sites)]

@@ -67,7 +67,7 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
     `variance = gain * mean + read**2` is fitted to what `noise_curve` measures in up to two megapixels of the frame.
     Masked sites, where there are any, add the row noise and the black level, and the read noise too unless the
     darkest parts of the picture are quieter (then the file's picture was processed). In a frame so dark that gain and
-    read noise cannot be told apart, the gain follows calibrated cameras of that read noise; the sum of both stays
+    read noise cannot be separated, the gain follows calibrated cameras of that read noise; the sum of both stays
     right at the signals that occur in the frame.
 
     Args:
@@ -137,15 +137,15 @@ def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParam
         to the frame's bit depth; without a usable ISO it is passed over. `source` says which it was, what the frame
         overruled, and when the ISO is outside the calibrated ones.
     """
-    told = _from_profile(frame, camera) or _from_file(frame)
+    stated = _from_profile(frame, camera) or _from_file(frame)
     estimate, curve = _estimate(frame)
-    if told is None:
+    if stated is None:
         return estimate
-    factor = _off_by(told, estimate, curve)
+    factor = _off_by(stated, estimate, curve)
     if 1 / _WRONG <= factor <= _WRONG:
-        return replace(told, black=_black_deviation(masked_statistics(frame), told))
+        return replace(stated, black=_black_deviation(masked_statistics(frame), stated))
     wrong = f"{factor:.2g} times too large" if factor > 1 else f"{1 / factor:.2g} times too small"
-    return replace(estimate, source=f"{estimate.source}; passed over: {told.source}, {wrong} in variance")
+    return replace(estimate, source=f"{estimate.source}; passed over: {stated.source}, {wrong} in variance")
 
 
 def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParameters | None:
@@ -178,8 +178,8 @@ def _from_file(frame: RawFrame) -> NoiseParameters | None:
     return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
 
 
-def _off_by(told: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
-    """Median factor by which told variances exceed those of the frame's flat places; 1 where these are too few.
+def _off_by(stated: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
+    """Median factor by which the stated variances exceed those of the frame's flat places; 1 where these are too few.
 
     Both the places and the line through them have to contradict; what is nearer to 1 counts.
     """
@@ -191,5 +191,5 @@ def _off_by(told: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve)
         light_free = float(noise.read_variance) - float(noise.row) ** 2  # rows are no part of the curve
         return float(noise.gain) * curve.mean[trusted] + light_free
 
-    factors = [np.median(variance(told) / found) for found in (curve.variance[trusted], variance(estimate))]
+    factors = [np.median(variance(stated) / found) for found in (curve.variance[trusted], variance(estimate))]
     return float(min(factors, key=lambda factor: abs(np.log(factor))))

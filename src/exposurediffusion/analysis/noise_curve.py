@@ -4,7 +4,7 @@ A frame is looked at through windows of 8x8 sites. Of all unit filters on a wind
 learnt from the frame itself (the smallest principal components of its windows; Pyatykh et al., "Image noise level
 estimation by principal component analysis", IEEE TIP 22(2), 2013): texture is strong in few components, white noise is
 equal in all. Blocks are measured with filters that were learnt in the other blocks, so that nothing is fitted to the
-noise that is measured. The next components, independent of the measured ones, tell windows free of texture.
+noise that is measured. The next components, independent of the measured ones, identify windows free of texture.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _steadied(mean: np.ndarray, noise: float) -> np.ndarray:
 def _binned(
     mean: np.ndarray, variance: np.ndarray, judge: np.ndarray, clipped: np.ndarray, freedom: int, floor: float
 ) -> NoiseCurve:
-    """Bin the groups by their mean and tell the noise of each bin."""
+    """Bin the groups by their mean and measure the noise of each bin."""
     order = np.argsort(mean, kind="stable")
     mean, variance, judge, clipped = (x[order] for x in (mean, variance, judge, clipped))
     step = max(float(mean[int(0.999 * len(mean))]), 0.0) ** 0.5 / _BINS

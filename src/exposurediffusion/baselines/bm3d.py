@@ -45,7 +45,7 @@ def denoise_bm3d(capture: Float[Tensor, "c h w"], deviation: Float[Tensor, "c"] 
     Args:
         capture: at reference brightness.
         deviation: standard deviation of the noise of each plane, at reference brightness; BM3D takes it as the same
-            everywhere in a plane. `plane_deviation` tells it.
+            everywhere in a plane. `plane_deviation` computes it.
 
     Returns:
         float32, on the host.

@@ -1,8 +1,8 @@
 """The conditional Gaussian diffusion model that the paper's supplement compares with (B., Table 7, Fig. 7-9).
 
 It begins with pure noise, whatever the capture has collected; the capture only stands beside it, concatenated (SR3,
-Saharia et al., 2021). Trained to tell the noise of a discrete DDPM schedule (Ho et al., 2020), sampled by DDIM (Song
-et al., 2021) in any number of steps. Network and noise schedules are those of the library `diffusers` (extra
+Saharia et al., 2021). Trained to predict the noise of the linear schedule of DDPM (Ho et al., 2020), sampled by DDIM
+(Song et al., 2021) in any number of steps. Network and noise schedule are those of the library `diffusers` (extra
 `baselines`). Images are in [0, 1] at reference brightness outside, in [-1, 1] inside.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,8 +26,6 @@ from exposurediffusion.physics.random import RandomSource, rand, randn
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.process.exposure import Denoise
 
-SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # name -> what diffusers calls it
-
 
 @dataclass(frozen=True)
 class DiffusionConfig:
@@ -39,8 +37,6 @@ class DiffusionConfig:
         layers: residual blocks of a level on the way down; one more on the way up.
         groups: of the group normalisation; divides every number of channels.
         timesteps: of the noise schedule.
-        schedule: `linear` (DDPM) or `cosine`.
-        prediction: what the network tells: the noise, `epsilon`, or the `velocity` (Salimans & Ho, 2022).
         steps: of DDIM, unless the caller says otherwise. The paper sees it converge at about ten.
     """
 
@@ -49,19 +45,29 @@ class DiffusionConfig:
     layers: int = 2
     groups: int = 8
     timesteps: int = 1000
-    schedule: Literal["linear", "cosine"] = "linear"
-    prediction: Literal["epsilon", "velocity"] = "epsilon"
     steps: int = 10
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))  # lists come from JSON
-        if self.schedule not in SCHEDULES or self.prediction not in ("epsilon", "velocity"):
-            raise ValueError(f"unknown schedule {self.schedule!r} or prediction {self.prediction!r}")
         if min((self.planes, self.layers, self.groups, *self.channels), default=0) < 1 or not self.channels:
             raise ValueError("planes, channels, layers and groups are positive numbers")
         if any(width % self.groups for width in self.channels):
             raise ValueError(f"{self.groups} groups do not divide the channels {self.channels}")
         self.times(self.steps)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> DiffusionConfig:
+        """Inverse of `asdict`; headers of before name a schedule and a prediction, of which one kind is left.
+
+        Raises:
+            ValueError: they name another kind.
+            TypeError: they name something else.
+        """
+        values = dict(values)
+        kind = values.pop("schedule", "linear"), values.pop("prediction", "epsilon")
+        if kind != ("linear", "epsilon"):
+            raise ValueError(f"a diffusion model of the kind {' / '.join(map(str, kind))}, no longer supported")
+        return DiffusionConfig(**values)
 
     def times(self, steps: int) -> list[int]:
         """The timesteps of a DDIM run, from the noisiest, `timesteps - 1`, down; evenly spaced.
@@ -84,7 +90,7 @@ The paper gives no more than these numbers; of the plain U-Nets that come close 
 
 
 class ConditionalDiffusion(nn.Module):
-    """A U-Net that tells the noise of an image from the noisy image, the capture, and the time.
+    """A U-Net that predicts the noise in an image from the noisy image, the capture and the timestep.
 
     There is no attention, so that any size works. But group normalisation looks at the whole of what it is given:
     tiles of a frame would differ, and so would their noise. Frames are therefore sampled whole.
@@ -112,7 +118,7 @@ class ConditionalDiffusion(nn.Module):
             up_block_types=("UpBlock2D",) * levels,
             add_attention=False,
         )
-        self.noise_schedule = diffusers.DDPMScheduler(config.timesteps, beta_schedule=SCHEDULES[config.schedule])
+        self.noise_schedule = diffusers.DDPMScheduler(config.timesteps, beta_schedule="linear")
         self.multiple = 2 ** (levels - 1)
         # Two 3x3 convolutions a residual block, and one at each change of level, down and up.
         blocks = sum((2 * (2 * config.layers + 1) + 2) * 2**level for level in range(levels))
@@ -121,7 +127,7 @@ class ConditionalDiffusion(nn.Module):
     def loss(
         self, capture: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], generator: RandomSource = None
     ) -> Float[Tensor, ""]:
-        """Mean squared error of the told noise (or velocity) at a random time for each image.
+        """Mean squared error of the predicted noise at a random time for each image.
 
         Args:
             capture: X_T at reference brightness; the network sees it clipped to [0, 1].
@@ -133,9 +139,8 @@ class ConditionalDiffusion(nn.Module):
         times = (rand((len(truth),), generator, truth.device) * self.config.timesteps).long()
         noise = randn(tuple(truth.shape), generator, truth.device)
         state = self.noise_schedule.add_noise(truth, noise, times)
-        target = noise if self.config.prediction == "epsilon" else self.noise_schedule.get_velocity(truth, noise, times)
-        told = self._told(state, condition, times)
-        return F.mse_loss(told[..., :height, :width], target[..., :height, :width])
+        predicted = self._predict(state, condition, times)
+        return F.mse_loss(predicted[..., :height, :width], noise[..., :height, :width])
 
     def steps(
         self,
@@ -163,8 +168,8 @@ class ConditionalDiffusion(nn.Module):
         state = randn(tuple(condition.shape), generator, condition.device)
         for time, then in zip(times, [*times[1:], None], strict=True):
             with torch.no_grad():  # not around the yield, where it would hold for the caller, too
-                told = self._told(state, condition, time)
-            clean, noise = self._parted(state, told, time)
+                predicted = self._predict(state, condition, time)
+            clean, noise = self._parted(state, predicted, time)
             yield (clean[..., :height, :width] + 1) / 2
             if then is not None:
                 signal, spread = self._levels(then)  # Eq. 12 of DDIM; the library's takes all steps as equally long
@@ -209,8 +214,8 @@ class ConditionalDiffusion(nn.Module):
 
         return denoise
 
-    def _told(self, state: Tensor, condition: Tensor, time: Tensor | int) -> Tensor:
-        """What the network tells of a noisy image, float32."""
+    def _predict(self, state: Tensor, condition: Tensor, time: Tensor | int) -> Tensor:
+        """The noise in a noisy image, float32."""
         return self.backbone(torch.cat([state, condition], dim=1), time, return_dict=False)[0].float()
 
     def _levels(self, time: int) -> tuple[float, float]:
@@ -218,14 +223,10 @@ class ConditionalDiffusion(nn.Module):
         kept = float(self.noise_schedule.alphas_cumprod[time])
         return kept**0.5, (1 - kept) ** 0.5
 
-    def _parted(self, state: Tensor, told: Tensor, time: int) -> tuple[Tensor, Tensor]:
+    def _parted(self, state: Tensor, predicted: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Image and noise of a state; the image within its range, the noise what then remains."""
         signal, spread = self._levels(time)
-        if self.config.prediction == "epsilon":
-            clean = (state - spread * told) / signal
-        else:
-            clean = signal * state - spread * told
-        clean = clean.clamp(-1, 1)
+        clean = ((state - spread * predicted) / signal).clamp(-1, 1)
         return clean, (state - signal * clean) / spread
 
 

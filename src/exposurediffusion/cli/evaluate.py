@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import torch
 
 from exposurediffusion.cli.console import Flag, Flat, Output, Summary, UsageError, as_usage, note, progress, show
+from exposurediffusion.datasets.samples import PairDataset
 from exposurediffusion.evaluation.measure import Correction, Protocol
-from exposurediffusion.evaluation.methods import BlockMatching, Capture, Contender, Diffusion, Network
+from exposurediffusion.evaluation.methods import BlockMatching, Capture, Diffusion, Method, Network
 from exposurediffusion.evaluation.results import Results, for_json, write_text
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
@@ -19,7 +20,7 @@ from exposurediffusion.evaluation.summary import by_correction, summarise
 from exposurediffusion.models.device import find_device
 from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_name
 
-BASELINES: dict[str, Contender] = {
+BASELINES: dict[str, Method] = {
     "capture": Capture(),
     "bm3d": BlockMatching(),
     "a-bm3d": BlockMatching(anscombe=True),
@@ -30,7 +31,7 @@ def evaluate(
     selection: Annotated[Selection, Flat],
     output: Output,
     weights: tuple[str, ...] = (),
-    baselines: tuple[Literal["capture", "bm3d", "a-bm3d"], ...] = ("capture",),
+    baselines: tuple[str, ...] = ("capture",),
     steps: tuple[int | Literal["auto"], ...] = (),
     schedule: Literal["auto", "paper", "official"] = "auto",
     transition: Literal["auto", "markov", "restart"] = "auto",
@@ -58,7 +59,7 @@ def evaluate(
         selection: the data.
         output: folder for images.csv, summary.md, summary.csv, summary.json and pictures.
         weights: names, or .safetensors files.
-        baselines: the capture itself; BM3D; BM3D behind the Anscombe transformation (extra `baselines`).
+        baselines: capture, itself; bm3d; a-bm3d, behind the Anscombe transformation (both: extra `baselines`).
         steps: numbers of simulated exposures T, each a row (of a diffusion model: of DDIM steps); auto: by the noise of
             each capture, if the weights have a rule for it; by default the T that the weights were made for.
         schedule: paper ends at the reference exposure, official one step before it; auto: of the weights.
@@ -77,60 +78,60 @@ def evaluate(
         json: print the summary as JSON.
         debug: show tracebacks.
     """
-    named: dict[str, Any] = {"schedule": schedule, "transition": transition, "increment": increment}
-    named = {name: value for name, value in named.items() if value != "auto"}
+    sampling: dict[str, Any] = {"schedule": schedule, "transition": transition, "increment": increment}
     if clamp != "auto":
-        named["clamp"] = (0.0, 1.0) if clamp == "unit" else None
+        sampling["clamp"] = (0.0, 1.0) if clamp == "unit" else None
+    sampling = {name: value for name, value in sampling.items() if value != "auto"}
     if not selection.root.is_dir():
         raise UsageError(f"{selection.root}: no such folder")
+    if unknown := [name for name in baselines if name not in BASELINES]:
+        raise UsageError(f"--baselines: no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
     with as_usage():
         side = selection.crop if crop == "auto" else None if crop == "whole" else crop
         protocol = Protocol(side, corrections, seeds, srgb)
-        networks = _networks(weights, steps, named, faithful, find_device(device))
-    contenders = [*(BASELINES[name] for name in baselines), *networks]
-    if not contenders:
+        networks = _networks(weights, steps, sampling, faithful, find_device(device))
+    methods = [*(BASELINES[name] for name in baselines), *networks]
+    if not methods:
         raise UsageError("nothing to measure: give --weights, or --baselines")
+    opened = _open(selection, pictures)
+    summary = Summary(json)
+    for path in opened.unreadable:
+        summary.fail(f"{path}: cannot be decoded; its captures are not in the figures", input=str(path))
+    results = Results(output, {"data": selection.describe(), **protocol.to_dict()}, overwrite)
+
+    def failed(file: str, why: str) -> None:
+        summary.fail(why if file in why else f"{file}: {why}", input=file)
+
+    with progress("measuring", len(opened.pairs) * len(methods)) as tick:
+        score(opened, methods, protocol, results, pictures=pictures, failed=None if debug else failed, tick=tick)
+    facts = selection.describe() | protocol.to_dict() | {"crop": side or "whole"}
+    _conclude(results, methods, facts, summary)
+    return summary.finish()
+
+
+def _open(selection: Selection, pictures: Sequence[str]) -> PairDataset:
+    """The data, which has the scenes that pictures are wanted of."""
     with progress("decoding", None) as bar:
         opened = selection.open(note, lambda done, total: bar(done=done, total=total))
     scenes = list(dict.fromkeys(pair.scene for pair in opened.pairs))
     if unknown := [scene for scene in pictures if scene not in ("all", *scenes)]:
         raise UsageError(f"--pictures: no scene {unknown[0]} is measured; there are {', '.join(scenes)}")
-    summary = Summary(json)
-    for path in opened.unreadable:
-        summary.fail(f"{path}: cannot be decoded; its captures are not in the figures", input=str(path))
-    results = Results(output, {"data": selection.told(), **protocol.to_dict()}, overwrite)
-
-    def failed(file: str, why: str) -> None:
-        summary.fail(why if file in why else f"{file}: {why}", input=file)
-
-    with progress("measuring", len(opened.pairs) * len(contenders)) as tick:
-        score(
-            opened,
-            contenders,
-            protocol,
-            results,
-            pictures=pictures,
-            failed=None if debug else failed,
-            tick=tick,
-        )
-    facts = selection.told() | protocol.to_dict() | {"crop": side or "whole"}
-    _conclude(results, contenders, facts, summary)
-    return summary.finish()
+    return opened
 
 
-def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str, Any], summary: Summary) -> None:
+def _conclude(results: Results, methods: Sequence[Method], facts: dict[str, Any], summary: Summary) -> None:
     """Write and show the means: a table for each correction, and what they have to be read with."""
     figures = [
-        {"contender": name, "ratio": ratio, "correction": correction}
+        {"method": name, "ratio": ratio, "correction": correction}
         | {field: for_json(value) for field, value in asdict(figure).items() if field not in ("digits", "of")}
         for (name, ratio, correction), figure in summarise(results.records).items()
     ]
     counts = {figure.images for figure in summarise(results.records).values()}
     facts = facts | {"images": "/".join(map(str, sorted(counts)))}
-    told = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
-    settings = [f"{contender.name}: {_told(contender)}" for contender in contenders if len(contender.settings) > 1]
-    names = [contender.name for contender in contenders]
-    tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {told}.", *settings])
+    described = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
+    settings = [f"{method.name}: {_settings(method)}" for method in methods if len(method.settings) > 1]
+    names = [method.name for method in methods]
+    tables = by_correction(results.records, names, [f"PSNR in dB / SSIM; {described}.", *settings])
     folder = results.folder
     write_text(folder / "summary.md", "\n".join(table.markdown() for table in tables))
     write_text(folder / "summary.csv", "\n".join(table.csv() for table in tables))
@@ -143,8 +144,8 @@ def _conclude(results: Results, contenders: Sequence[Contender], facts: dict[str
         print(folder / "summary.md")
 
 
-def _told(contender: Contender) -> str:
-    return ", ".join(f"{name} {value}" for name, value in contender.settings.items() if name != "method")
+def _settings(method: Method) -> str:
+    return ", ".join(f"{name} {value}" for name, value in method.settings.items() if name != "method")
 
 
 def _networks(
@@ -153,13 +154,13 @@ def _networks(
     sampling: dict[str, Any],
     faithful: Sequence[Literal["off", "on"]],
     device: torch.device,
-) -> list[Contender]:
-    """A contender for each of the weights and numbers of steps, with and without faithfulness.
+) -> list[Method]:
+    """A method for each of the weights and numbers of steps, with and without faithfulness.
 
     Raises:
         ValueError: no such weights, or steps that they cannot take.
     """
-    found: list[Contender] = []
+    found: list[Method] = []
     for name in weights:
         model = load_any(name, device)
         called = weights_name(name), model.digest
@@ -178,7 +179,7 @@ def _networks(
             else:
                 network = Network(model, replace(base, steps=count), *called)
             found += [replace(network, faithful=word == "on") for word in dict.fromkeys(faithful)]
-    names = [contender.name for contender in found]
+    names = [method.name for method in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two weights are called {twice[0]!r}: rename a file or its folder")
     return found

@@ -24,7 +24,7 @@ from exposurediffusion.pictures.screening import decibels, exposure_of, original
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One picture: what the file will say, its codestreams, what they cost (dB), and how it is told from others."""
+    """One picture: what the file will say, its codestreams, what they cost (dB), and what distinguishes it."""
 
     entry: Entry
     streams: Sequence[bytes]

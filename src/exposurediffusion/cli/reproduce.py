@@ -16,10 +16,11 @@ from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Table
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.device import find_device
-from exposurediffusion.reproduction import paper_tables as comparisons
+from exposurediffusion.reproduction import paper_tables
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.reproduction.provenance import to_csv, what_was_run
-from exposurediffusion.reproduction.runs import Laboratory, Tick
+from exposurediffusion.reproduction.runs import Runs
+from exposurediffusion.reproduction.scorer import Scorer, Tick
 
 Artefact = Literal[
     "table2", "table3", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6", "fig8", "ablations"
@@ -47,7 +48,7 @@ def reproduce(
 
     Runs are looked for in the folder of weights, as PRESET/weights.safetensors; PRESET+compute is a feed-forward run of
     equal compute (three times the iterations), PRESET+seed1 one of another seed. What is missing is a dash, or trained.
-    Nothing is measured twice.
+    Nothing is measured twice. Progress is of all runs that a table still needs.
 
     Example: expose reproduce table5 fig4 --root SID --weights runs --train --budget evening -o results
 
@@ -78,34 +79,21 @@ def reproduce(
     summary = Summary(json)
     for artefact in artefacts:
         with progress(artefact, 1) as bar:
-            # Anew for each: what is missing is told of it alone.
-            tick = _ticker(bar, artefact)
-            lab = Laboratory(
-                plain,
-                weights,
-                output,
-                protocol,
-                size,
-                seeds=seeds,
-                rates=rates,
-                training=train,
-                device=found,
-                dark_shading=shading,
-                report=note,
-                tick=tick,
-            )
+            # Anew for each: what is missing is reported for it alone.
+            scorer = Scorer(plain, output, protocol, note, _ticker(bar, artefact))
+            runs = Runs(weights, scorer, size, seeds, rates, training=train, device=found, dark_shading=shading)
             try:
-                tables = _make(artefact, lab, output, eld, scene)
-                tables += [*comparisons.rates(lab), *what_was_run(lab.used)]
+                tables = _make(artefact, runs, output, eld, scene)
+                tables += [*paper_tables.rates(runs), *what_was_run(runs.used)]
             except ValueError as error:
                 absent = (
-                    f" (no weights of {', '.join(lab.missing)} in {weights}; --train trains them)"
-                    if lab.missing
+                    f" (no weights of {', '.join(runs.missing)} in {weights}; --train trains them)"
+                    if runs.missing
                     else ""
                 )
                 summary.fail(f"{artefact}: {error}{absent}", artefact=artefact)
                 continue
-        _keep(artefact, tables, lab, output, summary)
+        _keep(artefact, tables, runs, output, summary)
     return summary.finish()
 
 
@@ -144,35 +132,35 @@ def _darks(root: Path) -> Path | None:
     return next((folder for folder in (root / "Sony" / "dark", root / "dark") if folder.is_dir()), None)
 
 
-def _make(artefact: Artefact, lab: Laboratory, output: Path, eld: Path | None, scene: str | None) -> list[Table]:
+def _make(artefact: Artefact, runs: Runs, output: Path, eld: Path | None, scene: str | None) -> list[Table]:
     make_folder(output)
     if artefact == "table3":
         assert eld is not None  # was checked
-        return comparisons.table3(lab, eld)
+        return paper_tables.table3(runs, eld)
     if artefact.startswith("table"):
-        return getattr(comparisons, artefact)(lab)
-    from exposurediffusion.reproduction import paper_figures as drawings
+        return getattr(paper_tables, artefact)(runs)
+    from exposurediffusion.reproduction import paper_figures
 
     path = output / f"{artefact}.png"
     if artefact == "fig5":
-        return drawings.figure5(lab, path, scene)
+        return paper_figures.figure5(runs, path, scene)
     made = {
-        "fig4": drawings.figure4,
-        "fig6": drawings.figure6,
-        "fig8": drawings.figure8,
-        "ablations": drawings.ablations,
+        "fig4": paper_figures.figure4,
+        "fig6": paper_figures.figure6,
+        "fig8": paper_figures.figure8,
+        "ablations": paper_figures.ablations,
     }
-    return made[artefact](lab, path)
+    return made[artefact](runs, path)
 
 
-def _keep(artefact: str, tables: list[Table], lab: Laboratory, output: Path, summary: Summary) -> None:
+def _keep(artefact: str, tables: list[Table], runs: Runs, output: Path, summary: Summary) -> None:
     missing = ""
-    if lab.missing:
-        missing = f"\nNot trained, so missing: {', '.join(lab.missing)}. `--train` trains them.\n"
-        note(f"{artefact}: no weights of {', '.join(lab.missing)} in {lab.weights}; --train trains them")
+    if runs.missing:
+        missing = f"\nNot trained, so missing: {', '.join(runs.missing)}. `--train` trains them.\n"
+        note(f"{artefact}: no weights of {', '.join(runs.missing)} in {runs.weights}; --train trains them")
     write_text(output / f"{artefact}.md", "\n".join(table.markdown() for table in tables) + missing)
     write_text(output / f"{artefact}.csv", to_csv(tables))
     if not summary.as_json:
         for table in tables:
             show(table)
-    summary.add(str(output / f"{artefact}.md"), artefact=artefact, missing=lab.missing)
+    summary.add(str(output / f"{artefact}.md"), artefact=artefact, missing=runs.missing)

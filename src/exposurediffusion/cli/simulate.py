@@ -169,8 +169,8 @@ def _report(setup: Setup, done: list[Scene], made: int, seconds: float, summary:
     kept = sum(len(scene.shots) for scene in done) - made
     digits = Counter(scene.name.rpartition("/")[2][0] for scene in scenes)
     splits = {name: digits[str(digit)] for name, digit in SPLITS.items()} if setup.layout == "sid" else {}
-    told = f" ({', '.join(f'{count} {name}' for name, count in splits.items())})" if splits else ""
-    line = f"{setup.output}  {len(scenes)} scenes{told}; {made} files made, {kept} kept, {seconds:.1f} s"
+    parts = f" ({', '.join(f'{count} {name}' for name, count in splits.items())})" if splits else ""
+    line = f"{setup.output}  {len(scenes)} scenes{parts}; {made} files made, {kept} kept, {seconds:.1f} s"
     facts = {"scenes": len(scenes), "splits": splits, "made": made, "kept": kept, "seconds": round(seconds, 2)}
     summary.add(line, output=str(setup.output), **facts)
     empty = [name for name, count in splits.items() if not count]

@@ -30,6 +30,7 @@ from exposurediffusion.cli.console import (
 )
 from exposurediffusion.datasets.open import DatasetOptions
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.models.denoiser import backbone_options
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
@@ -48,7 +49,7 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
     """The command `train`, whose defaults are those of the preset that the arguments name.
 
     Raises:
-        UsageError: there is no such preset; the nearest names are told.
+        UsageError: there is no such preset; the message has the nearest names.
     """
     name = _named("--preset", arguments)
     with as_usage():
@@ -57,6 +58,10 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
     default = preset.recipe if preset else Recipe()
     if _named("--initial", arguments) is not None:
         default = replace(default, prelude=Prelude())
+    backbone = _named("--denoiser.backbone", arguments)
+    if backbone not in (None, default.denoiser.backbone):  # the preset's options are those of its own backbone
+        denoiser = replace(default.denoiser, backbone=backbone, options=backbone_options(backbone))
+        default = replace(default, denoiser=denoiser)
 
     def train(
         preset: str = "",
@@ -158,7 +163,7 @@ def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> in
                 initial=job.initial,
                 minutes=job.minutes,
                 report=note,
-                tick=_Teller(bar, note),
+                tick=_Reporter(bar, note),
             )
     except trainer.Interrupted as error:
         note(str(error))
@@ -172,28 +177,28 @@ def _run(job: _Job, patches: Any, unseen: Any, provenance: dict[str, str]) -> in
     return 0
 
 
-class _Teller:
-    """Tells how far a run is: at each reading on a terminal, every half minute where messages go to a file.
+class _Reporter:
+    """Reports how far a run is: at each reading on a terminal, every half minute where messages go to a file.
 
-    The loss is the mean of all iterations since what was told last, or of at least a hundred on a terminal.
+    The loss is the mean of all iterations since the last report, or of at least a hundred on a terminal.
     """
 
     def __init__(self, bar: Tick, report: Callable[[str], None]) -> None:
         self.bar, self.report = bar, report
-        self.begun = self.told = time.monotonic()
+        self.begun = self.reported = time.monotonic()
         self.first = self.at = -1
         self.done = 0.0
         self.total, self.count, self.shown = 0.0, 0, ""
 
     def __call__(self, run: Run, loss: float) -> None:
         """A reading of a run, and the mean loss since the one before."""
-        if self.at < 0:  # speed and time left are told by what follows
+        if self.at < 0:  # speed and time left are known from what follows
             self.at = self.first = run.iteration
             self.begun, self.done = time.monotonic(), run.done
         count, self.at = max(1, run.iteration - self.at), run.iteration
         self.total, self.count = self.total + loss * count, self.count + count
         now = time.monotonic()
-        due = self.count >= 100 if on_terminal() else now - self.told > EVERY
+        due = self.count >= 100 if on_terminal() else now - self.reported > EVERY
         if due or run.done >= 1:
             self.shown = f"loss {self.total / self.count:.4f}"
             speed = (run.iteration - self.first) * run.images / max(now - self.begun, 1e-9)
@@ -202,7 +207,7 @@ class _Teller:
                 part = f"iteration {run.iteration:,}, {100 * run.done:.1f} %, {run.clock.spent:.1f} minutes"
                 self.report(f"{part}, {self.shown}, {speed:.0f} images/s, {left:.1f} minutes left")
             self.shown += f", {speed:.0f} images/s"
-            self.total, self.count, self.told = 0.0, 0, now
+            self.total, self.count, self.reported = 0.0, 0, now
         self.bar(done=int(PARTS * run.done), text=self.shown)
 
 

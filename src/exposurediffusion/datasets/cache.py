@@ -166,7 +166,7 @@ class FrameCache:
         for done, (path, problem) in enumerate(self._store_all(todo, workers), 1):
             if problem:
                 problems.append(problem)
-            elif done == 1 + len(problems) and done < len(todo):  # the first frame tells the size of the others
+            elif done == 1 + len(problems) and done < len(todo):  # the first frame shows the size of the others
                 self._check_space(path, len(todo) - done)
             if tick:
                 tick(done, len(todo))

@@ -41,7 +41,7 @@ def load_dark_shading(path: str | os.PathLike[str]) -> DarkShading:
     leave a tenth of the read noise in the map. One mean frame for each ISO is held in memory.
 
     Args:
-        path: a .safetensors file of `save_dark_shading`, or a folder of raw files, told apart by the ISO that they say.
+        path: a .safetensors file of `save_dark_shading`, or a folder of raw files, grouped by their ISO.
 
     Raises:
         ValueError: neither, no raw files, one of them unreadable, without an ISO or not dark, or of different sizes or
@@ -95,7 +95,7 @@ def _dark_frame(file: Path, frame: RawFrame, first: RawFrame, first_file: Path) 
     """ISO and normalised planes of a dark frame, if it is one and like the first."""
     iso = frame.metadata.iso
     if iso is None or not iso > 0:
-        raise ValueError(f"{file}: says no ISO, by which dark frames are told apart; use the camera's own raw files")
+        raise ValueError(f"{file}: says no ISO, by which dark frames are grouped; use the camera's own raw files")
     kinds = [f"{f.sensor.cfa.name} {f.shape[1]}x{f.shape[0]}" for f in (frame, first)]
     if frame.shape != first.shape or frame.sensor.cfa != first.sensor.cfa:
         raise ValueError(f"{file} ({kinds[0]}) and {first_file} ({kinds[1]}) differ: one camera for each folder")

@@ -90,7 +90,7 @@ def raws_by(folder: Path, key: Callable[[Path], Key | None], expected: str, prob
 
 
 def exif_ratio(short: Path, long: Path, problems: list[str]) -> float | None:
-    """ISO x time of the long exposure over that of the short one; None, and a problem, where files do not tell."""
+    """ISO x time of the long exposure over that of the short one; None, and a problem, where files do not say."""
     exposures = []
     for path in (short, long):
         try:
@@ -117,7 +117,7 @@ def find_images(folder: Path, problem: Callable[[str], None] = lambda _: None) -
 
     Args:
         folder: links to folders in it are not followed.
-        problem: is told of what cannot be looked at: folders that cannot be read, links that lead nowhere.
+        problem: is given a message for each folder that cannot be read and each link that leads nowhere.
     """
 
     def closed(error: OSError) -> None:

@@ -28,26 +28,26 @@ Want = Literal["clean", "pairs", "bursts"]
 
 @dataclass
 class _Problems:
-    """Files that cannot be used: told once, when all are known, or an end to it."""
+    """Files that cannot be used: reported once, when all are known, or an end to it."""
 
     root: Path
     stop: bool
     split: Split
-    told: set[str]
+    reported: set[str]
     found: list[str] = field(default_factory=list)
 
     def add(self, problems: Sequence[str]) -> None:
         self.found += problems
         if self.stop and self.found:
-            raise ValueError(f"{self._text(self.found)}\nput this right, or go on without these files")
+            raise ValueError(f"{self._text(self.found)}\nput this right, or go on by --on-problem continue")
 
-    def tell(self, report: Callable[[str], None], left: int = 1) -> None:
+    def report(self, report: Callable[[str], None], left: int = 1) -> None:
         if not left:
-            part = " for validation; give another folder for it" if self.split == "validation" else ""
+            part = " for validation; give another folder by --validation" if self.split == "validation" else ""
             raise ValueError(f"{self._text(self.found)}\nnothing is left to use{part}")
-        if new := [problem for problem in self.found if problem not in self.told]:
+        if new := [problem for problem in self.found if problem not in self.reported]:
             report(f"{self._text(new)}\ngoing on without these files")
-        self.told.update(self.found)
+        self.reported.update(self.found)
 
     def _text(self, problems: Sequence[str]) -> str:
         unique = list(dict.fromkeys(problems))
@@ -61,7 +61,7 @@ class DatasetOptions:
     Attributes:
         dataset: its kind; auto, sid: by what lies there.
         camera: folder of one of ELD's cameras; by default all.
-        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not tell.
+        pairs: a CSV with the columns short,long[,ratio], for pairs whose names do not match.
         noise: of the captures of pairs: by profile (else by the file, else estimated); estimated from each frame alone;
             or known, of a simulated data set.
         dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
@@ -87,7 +87,7 @@ def open_dataset(
     subset: Subset | None = None,
     report: Callable[[str], None] = lambda _: None,
     tick: Callable[[int, int], None] | None = None,
-    told: set[str] | None = None,
+    reported: set[str] | None = None,
 ) -> CleanViews | RawDataset | PairDataset:
     """Open a folder, or a file of prepared pictures, for training or validation.
 
@@ -102,22 +102,22 @@ def open_dataset(
         subset: of SID's Sony, see `sid.sid`.
         report: is given what people should read.
         tick: is called with the number of frames decoded and of all that are to be.
-        told: problems that they have read already, of another split; it is added to.
+        reported: problems that they have read already, of another split; it is added to.
 
     Raises:
         ValueError: the folder does not have what is wanted, or there are problems and they stop it.
     """
     kind = kind_of(root, options.dataset)
-    problems = _Problems(root, options.on_problem == "stop", split, set() if told is None else told)
+    problems = _Problems(root, options.on_problem == "stop", split, set() if reported is None else reported)
     if kind in ("images", "prepared"):
         if want != "clean":
             raise ValueError(f"{root}: pictures are no pairs of short and long exposures; `expose simulate` makes some")
         if split == "test":
-            raise ValueError(f"{root}: a split for tests is SID's alone; leave it out")
+            raise ValueError(f"{root}: a split for tests is SID's alone; leave out --split test")
         if kind == "prepared":
             return CleanViews(read_pictures(root, split=split))
         sources = _pictures(root, split, problems)
-        problems.tell(report, len(sources))
+        problems.report(report, len(sources))
         return CleanViews(in_memory(sources))
     shading = None if options.dark_shading is None else load_dark_shading(options.dark_shading)
     found = _list(root, kind, options, split, want, subset)
@@ -134,10 +134,10 @@ def open_dataset(
 
     if want == "clean":
         clean = _alike(list(frames(found.references).values()), problems)
-        problems.tell(report, left=len(clean))
+        problems.report(report, left=len(clean))
         return RawDataset(tuple(clean))
     kept = _matched(found.pairs, frames, want == "bursts", problems)
-    problems.tell(report, left=len(kept))
+    problems.report(report, left=len(kept))
     if options.noise == "known":
         kept = _with_known_noise(root, kept)
     estimated, target = options.noise == "estimated", "short" if want == "bursts" else "long"
@@ -163,14 +163,14 @@ def _pictures(root: Path, split: Split, problems: _Problems) -> list[Panorama | 
 def _list(root: Path, kind: Kind, options: DatasetOptions, split: Split, want: Want, subset: Subset | None) -> Listing:
     """The files of a split."""
     if options.camera and kind != "eld":
-        raise ValueError(f"{root}: folders of cameras are ELD's alone; leave {options.camera} out")
+        raise ValueError(f"{root}: folders of cameras are ELD's alone; leave out --camera {options.camera}")
     if kind in ("sid-sony", "sid-fuji"):
         side, part = ("Sony" if kind == "sid-sony" else "Fuji"), (None if split == "all" else split)
         if want == "clean":
             return sid_references(root, side, part)
         return sid(root, side, part, subset, bursts=want == "bursts")
     if subset or split == "test":
-        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; leave them out")
+        raise ValueError(f"{root}: subsets and a split for tests are SID's alone; use --subset all --split all")
     if want == "bursts":
         raise ValueError(f"{root}: bursts of short exposures are known of SID alone")
     if kind == "raws":
@@ -216,11 +216,14 @@ def _matched(
 
 def _with_known_noise(root: Path, kept: Sequence[FramePair]) -> list[FramePair]:
     """The pairs of a simulated data set with their true noise."""
-    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), root)
+    top = next((folder for folder in (root, *root.resolve().parents[:2]) if (folder / MANIFEST).is_file()), None)
+    if top is None:
+        missing = root / MANIFEST
+        raise ValueError(f"{missing}: no such file, which data sets of `expose simulate` have; use --noise profile")
     known = {(top / name).resolve(): noise for name, noise in known_noise(top).items()}
     absent = [pair.short.source for pair in kept if Path(pair.short.source).resolve() not in known]
     if absent:
-        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use the noise of the profile")
+        raise ValueError(f"{absent[0]}: its noise is not in {top / MANIFEST}; use --noise profile")
     return [replace(pair, noise=known[Path(pair.short.source).resolve()]) for pair in kept]
 
 
@@ -271,7 +274,7 @@ def detect(root: Path) -> Kind:
         raise ValueError(f"{root}: no such folder")
     sides = [side for side in ("Sony", "Fuji") if (root / side / "long").is_dir()]
     if len(sides) == 2:
-        raise ValueError(f"{root}: SID with both cameras; say which: sid-sony or sid-fuji")
+        raise ValueError(f"{root}: SID with both cameras; say which: --dataset sid-sony or --dataset sid-fuji")
     if sides:
         return "sid-sony" if sides == ["Sony"] else "sid-fuji"
     if any(root.glob("scene-*")) or any(root.glob("*/scene-*")):

@@ -26,7 +26,7 @@ def pairs(root: Path, table: Path | None = None) -> Listing:
     Args:
         root: the data set.
         table: CSV file with a header `short,long` or `short,long,ratio`; paths are relative to it. None: `pairs.csv`
-            in the root, if it is there. Ratios that it does not tell come from ISO x exposure time in EXIF.
+            in the root, if it is there. Ratios that it does not have come from ISO x exposure time in EXIF.
 
     Raises:
         ValueError: neither such folders nor a table, or a table without these columns.

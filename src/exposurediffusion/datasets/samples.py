@@ -108,7 +108,7 @@ class FramePair:
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Pairs of short and long exposures; each pair is an item, and comes once an epoch.
+    """Pairs of short and long exposures; each pair is an item, and comes once per epoch.
 
     Attributes:
         pairs: at least one, all Bayer or all X-Trans.

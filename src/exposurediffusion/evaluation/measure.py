@@ -1,4 +1,4 @@
-"""Measuring contenders on a data set: one record an image, seed and correction."""
+"""Measuring methods on a data set: one record per image, seed and correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.datasets.samples import Sample
-from exposurediffusion.evaluation.methods import Answer, Contender
+from exposurediffusion.evaluation.methods import Method, Prediction
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.evaluation.pictures import colours
 from exposurediffusion.files.develop import develop, encode_srgb
@@ -28,7 +28,7 @@ class Protocol:
     Attributes:
         crop: side of the centre crop in packed pixels, taken before anything is computed; None: the whole frame.
         corrections: `none`; `final`, the illuminance correction once at the end; `oracle`, after every step.
-        seeds: of contenders that draw.
+        seeds: of methods that draw.
         srgb: measure a fixed sRGB rendering, too.
     """
 
@@ -54,7 +54,7 @@ class Record:
     """Figures of one estimate.
 
     Attributes:
-        contender: its name.
+        method: its name.
         file: the capture's.
         scene, ratio, iso: of the capture.
         seed: of its draws.
@@ -64,7 +64,7 @@ class Record:
         psnr_srgb, ssim_srgb: of the rendering, where it was wanted.
     """
 
-    contender: str
+    method: str
     file: str
     scene: str
     ratio: float
@@ -82,13 +82,14 @@ class Record:
 
     @staticmethod
     def from_row(row: dict[str, str]) -> Record:
-        """Inverse of `to_row`, of text.
+        """Inverse of `to_row`, of text; the column `method` was once called `contender`.
 
         Raises:
             ValueError: a column is missing or no number.
         """
         kinds: dict[str, Callable[[str], Any]] = {"seed": int, "ratio": float, "psnr": float, "ssim": float}
         values: dict[str, Any] = {}
+        row = {"method" if name == "contender" else name: value for name, value in row.items()}
         try:
             for name in (f.name for f in fields(Record)):
                 if name in ("iso", "psnr_srgb", "ssim_srgb"):
@@ -101,42 +102,42 @@ class Record:
 
 
 def measure(
-    contender: Contender,
+    method: Method,
     sample: Sample,
     protocol: Protocol,
     file: str = "",
-    show: Callable[[Answer, Tensor], None] | None = None,
+    show: Callable[[Prediction, Tensor], None] | None = None,
 ) -> Iterator[Record]:
     """Records of a sample (cropped already), for every seed and correction.
 
     Args:
-        contender: what is measured.
+        method: what is measured.
         sample: with its capture.
         protocol: how.
         file: name of the capture.
-        show: is given the answer of the first seed, and its estimate after the correction `final`.
+        show: is given the prediction of the first seed, and its estimate after the correction `final`.
     """
     target = sample.clean.clamp(0, 1)[None]
-    for seed in range(protocol.seeds if contender.random else 1):
-        answer = contender(sample, seed)
-        plain = answer.estimate[None].clamp(0, 1)
+    for seed in range(protocol.seeds if method.random else 1):
+        prediction = method(sample, seed)
+        plain = prediction.estimate[None].clamp(0, 1)
         final = illuminance_correction(plain, target)
         if show is not None and seed == 0:
-            show(answer, final[0])
+            show(prediction, final[0])
         for correction in protocol.corrections:
             estimate = {"none": plain, "final": final}.get(correction)
             if estimate is None:
-                estimate = _oracle(contender, sample, seed, target) if contender.iterates else final
+                estimate = _oracle(method, sample, seed, target) if method.iterates else final
             figures = psnr(estimate[0], target[0]), ssim(estimate[0], target[0])
             rendered = _in_srgb(estimate[0], target[0], sample.metadata) if protocol.srgb else (None, None)
-            facts = contender.name, file, sample.name, float(sample.ratio or 1), sample.iso, seed, correction
+            facts = method.name, file, sample.name, float(sample.ratio or 1), sample.iso, seed, correction
             yield Record(*facts, *figures, *rendered)
 
 
-def _oracle(contender: Contender, sample: Sample, seed: int, target: Tensor) -> Tensor:
+def _oracle(method: Method, sample: Sample, seed: int, target: Tensor) -> Tensor:
     """The published protocol: every step sees the reference's brightness."""
-    answer = contender(sample, seed, lambda estimate: illuminance_correction(estimate, target.to(estimate.device)))
-    return answer.estimate[None].clamp(0, 1)
+    prediction = method(sample, seed, lambda estimate: illuminance_correction(estimate, target.to(estimate.device)))
+    return prediction.estimate[None].clamp(0, 1)
 
 
 def _in_srgb(estimate: Tensor, target: Tensor, metadata: Metadata | None) -> tuple[float, float]:

@@ -26,13 +26,13 @@ from exposurediffusion.weights.file import TrainedDenoiser, TrainedDiffusion
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a contender makes of a sample.
+class Prediction:
+    """What a method makes of a sample.
 
     Attributes:
         estimate: of the clean image, not yet clipped.
         mask: of the adaptive residual layer at the last step, where there is one.
-        first: the estimate of the first step, of contenders that take several.
+        first: the estimate of the first step, of methods that take several.
     """
 
     estimate: Float[Tensor, "c h w"]
@@ -41,14 +41,14 @@ class Answer:
 
 
 @runtime_checkable
-class Contender(Protocol):
-    """`contender(sample, seed, adjust) -> Answer`; `adjust` is the oracle's correction of every step.
+class Method(Protocol):
+    """`method(sample, seed, adjust) -> Prediction`; `adjust` is the oracle's correction of every step.
 
     Attributes:
         name: for tables.
         iterates: a correction inside its loop is another thing than one at the end.
-        random: another seed may give another answer.
-        settings: everything that decides the answer, as plain values.
+        random: another seed may give another prediction.
+        settings: everything that decides the prediction, as plain values.
     """
 
     @property
@@ -59,7 +59,7 @@ class Contender(Protocol):
     def random(self) -> bool: ...
     @property
     def settings(self) -> dict[str, Any]: ...
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer: ...
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ class Capture:
         """Nothing is set."""
         return {"method": "capture"}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         """The capture."""
-        return Answer(adjust(_capture(sample)[None])[0])
+        return Prediction(adjust(_capture(sample)[None])[0])
 
 
 @dataclass(frozen=True)
 class BlockMatching:
-    """BM3D of each plane, or A-BM3D behind the generalised Anscombe transformation, told the sample's noise."""
+    """BM3D of each plane, or A-BM3D behind the generalised Anscombe transformation, given the sample's noise."""
 
     anscombe: bool = False
     iterates: bool = field(default=False, init=False)
@@ -98,14 +98,14 @@ class BlockMatching:
         """The method; its noise level is the data set's affair."""
         return {"method": self.name}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         """Denoise all planes; takes seconds for a plane of 200x200."""
         capture, (ratio, noise) = _capture(sample), _known(sample)
         if self.anscombe:
             estimate = denoise_anscombe_bm3d(capture, ratio, noise)
         else:
             estimate = denoise_bm3d(capture, plane_deviation(capture, ratio, noise))
-        return Answer(adjust(estimate[None])[0])
+        return Prediction(adjust(estimate[None])[0])
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ class Network:
     @property
     def settings(self) -> dict[str, Any]:
         """Weights and sampling."""
-        told = {"method": "exposure", "weights": self.weights, "digest": self.digest, **asdict(self.sampling)}
+        known = {"method": "exposure", "weights": self.weights, "digest": self.digest, **asdict(self.sampling)}
         steps = {} if self.rule is None else {"steps": str(self.rule)}
-        return {**told, **steps, **({"faithful": True} if self.faithful else {})}
+        return {**known, **steps, **({"faithful": True} if self.faithful else {})}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         """Expose on from the capture.
 
         Raises:
@@ -178,7 +178,7 @@ class Network:
         mask, last = denoise.estimates[-1].mask, last.float().cpu()
         if self.faithful:
             last = adjust(faithful(last[0].clamp(0, 1), capture[0].cpu(), ratio, noise.to("cpu"))[None])
-        return Answer(last[0], None if mask is None else mask[0].float().cpu(), first[0].float().cpu())
+        return Prediction(last[0], None if mask is None else mask[0].float().cpu(), first[0].float().cpu())
 
     def _network(self, planes: int) -> TrainedDenoiser | BayerOnXTrans:
         wanted = self.model.config.planes
@@ -218,13 +218,13 @@ class Diffusion:
         """Weights and steps."""
         return {"method": "ddim", "weights": self.weights, "digest": self.digest, "steps": self.steps}
 
-    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Answer:
+    def __call__(self, sample: Sample, seed: int = 0, adjust: Adjust = lambda estimate: estimate) -> Prediction:
         """Denoise from pure noise, the capture beside it."""
         device = next(self.model.parameters()).device
         capture = _capture(sample)[None].to(device)
         with torch.inference_mode():
             estimate = self.model.sample(capture, self.steps, torch.Generator(device).manual_seed(seed))
-        return Answer(adjust(estimate.float().cpu())[0])
+        return Prediction(adjust(estimate.float().cpu())[0])
 
 
 def _capture(sample: Sample) -> Tensor:

@@ -30,7 +30,7 @@ class PaperTable:
 
     Attributes:
         name: "Table 2".
-        caption: what it compares.
+        caption: what it compares; `{}` stands for the data.
         heads: of the columns that name a row, e.g. ratio and model.
         cells: (names of the row, name of the column) -> figure, in the paper's order. Ratios are spelt "x100".
         digits: of SSIM, as printed.
@@ -41,6 +41,10 @@ class PaperTable:
     heads: tuple[str, ...]
     cells: Mapping[tuple[tuple[str, ...], str], PaperFigure]
     digits: int = 3
+
+    def title(self, data: str) -> str:
+        """The title of such a table of other data, such as "Table 2: Methods on SimSID Sony"."""
+        return f"{self.name}: {self.caption.format(data)}"
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
@@ -94,7 +98,7 @@ def _table(
 
 TABLE2 = _table(
     "Table 2",
-    "Methods on SID Sony",
+    "Methods on {}",
     ("Model",),
     ("x100", "x250", "x300"),
     {
@@ -123,7 +127,7 @@ TABLE3 = _table(
 )
 TABLE4 = _table(
     "Table 4",
-    "Training data and noise models on SID Sony, UNet",
+    "Training data and noise models on {}, UNet",
     ("Ratio", "Model"),
     ("Baseline", "w/ Ours"),
     {
@@ -143,7 +147,7 @@ TABLE4 = _table(
 )
 TABLE5A = _table(
     "Table 5a",
-    "Backbones on SID Sony",
+    "Backbones on {}",
     ("Ratio", "Noise model", "Model"),
     ("Baseline", "w/ Ours"),
     {
@@ -169,7 +173,7 @@ TABLE5A = _table(
 )
 TABLE6 = _table(
     "Table 6",
-    "Trained at x100 alone: PMN, NAFNet-2, SID Sony",
+    "Trained at x100 alone: PMN, NAFNet-2, {}",
     ("Ratio", "Method"),
     ("PSNR / SSIM",),
     {
@@ -182,7 +186,7 @@ TABLE6 = _table(
 )
 TABLE7A = _table(
     "Table 7a",
-    "Against conditional diffusion on SID Sony, P+G noise",
+    "Against conditional diffusion on {}, P+G noise",
     ("Ratio", "Model"),
     ("PSNR / SSIM",),
     {

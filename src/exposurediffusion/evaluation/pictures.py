@@ -41,7 +41,7 @@ def side_by_side(*columns: Float[Tensor, "n c h w"]) -> np.ndarray:
 
 
 def brightness(reference: Float[Tensor, "c h w"]) -> float:
-    """EV by which pictures of a scene are brightened, told by its reference."""
+    """EV by which pictures of a scene are brightened, found from its reference."""
     return log2(BRIGHT / max(_bright_end(colours(reference)), 1e-3))
 
 

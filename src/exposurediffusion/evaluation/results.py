@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from exposurediffusion.evaluation.measure import Record
-from exposurediffusion.evaluation.methods import Contender
+from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.files.atomic import atomic
 
 IMAGES, SETTINGS = "images.csv", "settings.json"
@@ -42,7 +42,7 @@ class Results:
         self.folder, self._remedy = folder, remedy
         self.records: list[Record] = []
         self._there: set[tuple[str, str, str]] = set()
-        self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "contenders": {}}
+        self.settings: dict[str, Any] = {**json.loads(json.dumps(settings)), "methods": {}}
         if (folder / SETTINGS).is_file() and not overwrite:
             self._continue()
         try:
@@ -54,39 +54,39 @@ class Results:
     def _continue(self) -> None:
         try:
             there = json.loads((self.folder / SETTINGS).read_text())
-            contenders = there.pop("contenders")
+            methods = there.pop("contenders") if "contenders" in there else there.pop("methods")
             with open(self.folder / IMAGES, newline="") as stream:
                 self.records = [Record.from_row(row) for row in csv.DictReader(stream)]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise ValueError(f"{self.folder}: results that are there are damaged ({error}): {self._remedy}") from error
-        here = {name: value for name, value in self.settings.items() if name != "contenders"}
+        here = {name: value for name, value in self.settings.items() if name != "methods"}
         differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
         if differing:
-            told = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
-            raise ValueError(f"{self.folder}: its figures were taken otherwise ({told}): {self._remedy}")
-        self.settings["contenders"] = contenders
+            values = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
+            raise ValueError(f"{self.folder}: its figures were taken otherwise ({values}): {self._remedy}")
+        self.settings["methods"] = methods
         self._note(self.records)
 
-    def admit(self, contender: Contender) -> None:
-        """Note how a contender is set.
+    def admit(self, method: Method) -> None:
+        """Note how a method is set.
 
         Raises:
             ValueError: one of that name is there, set otherwise.
         """
-        known, settings = self.settings["contenders"], json.loads(json.dumps(contender.settings))
-        if known.setdefault(contender.name, settings) != settings:
+        known, settings = self.settings["methods"], json.loads(json.dumps(method.settings))
+        if known.setdefault(method.name, settings) != settings:
             raise ValueError(
-                f"{self.folder}: {contender.name!r} was measured with other settings ({known[contender.name]}): "
+                f"{self.folder}: {method.name!r} was measured with other settings ({known[method.name]}): "
                 f"{self._remedy}"
             )
 
-    def has(self, contender: str, scene: str, file: str) -> bool:
+    def has(self, method: str, scene: str, file: str) -> bool:
         """Whether a capture's figures are there already; files of other scenes may have the same name."""
-        return (contender, scene, file) in self._there
+        return (method, scene, file) in self._there
 
-    def of(self, contender: str) -> list[Record]:
-        """All records of a contender."""
-        return [record for record in self.records if record.contender == contender]
+    def of(self, method: str) -> list[Record]:
+        """All records of a method."""
+        return [record for record in self.records if record.method == method]
 
     def add(self, records: Sequence[Record]) -> None:
         """Keep the figures of a capture."""
@@ -95,7 +95,7 @@ class Results:
         self._write()
 
     def _note(self, records: Sequence[Record]) -> None:
-        self._there |= {(record.contender, record.scene, record.file) for record in records}
+        self._there |= {(record.method, record.scene, record.file) for record in records}
 
     def _write(self) -> None:
         write_text(self.folder / SETTINGS, json.dumps(self.settings, indent=1) + "\n")

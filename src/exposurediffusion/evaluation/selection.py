@@ -52,6 +52,14 @@ class Selection(DatasetOptions):
         return any((folder / MANIFEST).is_file() for folder in (self.root, self.root.resolve().parent))
 
     @property
+    def title(self) -> str:
+        """The data as the title of a table names it, such as "SID Sony", or "SimSID Sony" if it is simulated."""
+        name = {"sid-sony": "SID Sony", "sid-fuji": "SID Fuji", "eld": "ELD"}.get(self.kind)
+        if name is None:
+            return self.root.resolve().name
+        return f"Sim{name}" if self.simulated else name
+
+    @property
     def crop(self) -> int | None:
         """The published centre crop: 512 for SID, none for others."""
         return PUBLISHED_CROP if self.kind.startswith("sid") else None
@@ -64,7 +72,7 @@ class Selection(DatasetOptions):
             return self.split, chosen
         return ("test" if self.kind.startswith("sid") and chosen is None else "all"), chosen
 
-    def told(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What every figure has to carry, as plain values."""
         split, subset = self._part()
         return {

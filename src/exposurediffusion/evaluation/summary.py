@@ -17,14 +17,14 @@ _NOMINAL = (1, 10, 100, 200, 250, 300)
 _NEAR = 0.05  # EXIF rounds its times
 
 Key = tuple[str, int, Correction]
-"""Contender, nominal ratio, correction."""
+"""Method, nominal ratio, correction."""
 
 MISSING = "-"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A cell of a table.
+class Score:
+    """PSNR and SSIM of a method at one ratio and correction, as a cell of a table.
 
     Attributes:
         psnr, ssim: means over images, then over seeds.
@@ -51,7 +51,7 @@ class Figure:
         return f"{self.psnr:.2f}{spread} / {self.ssim:.{self.digits}f}"
 
 
-Cell = Figure | str | float | int | None
+Cell = Score | str | float | int | None
 
 
 @dataclass(frozen=True)
@@ -99,22 +99,22 @@ class Table:
 
 
 def by_correction(records: Sequence[Record], names: Sequence[str], notes: Sequence[str]) -> list[Table]:
-    """A table for each correction: a row for each contender, a column for each ratio.
+    """A table for each correction: a row for each method, a column for each ratio.
 
     Args:
-        records: of any contenders.
-        names: of contenders, in the order of the rows; others follow.
+        records: of any methods.
+        names: of methods, in the order of the rows; others follow.
         notes: go below the last table.
     """
-    figures = summarise(records)
-    ratios = sorted({ratio for _, ratio, _ in figures})
-    corrections: list[Correction] = list(dict.fromkeys(correction for _, _, correction in figures))
-    rows = dict.fromkeys([*names, *(name for name, _, _ in figures)])
+    scores = summarise(records)
+    ratios = sorted({ratio for _, ratio, _ in scores})
+    corrections: list[Correction] = list(dict.fromkeys(correction for _, _, correction in scores))
+    rows = dict.fromkeys([*names, *(name for name, _, _ in scores)])
     return [
         Table(
             f"Correction: {correction}",
             ["", *(f"x{ratio}" for ratio in ratios)],
-            [[name, *(figures.get((name, ratio, correction)) for ratio in ratios)] for name in rows],
+            [[name, *(scores.get((name, ratio, correction)) for ratio in ratios)] for name in rows],
             notes if correction == corrections[-1] else (),
         )
         for correction in corrections
@@ -133,14 +133,14 @@ _HEADS = {"psnr": "PSNR", "ssim": "SSIM", "spread": "spread"}
 
 def _parts(column: Sequence[Cell]) -> tuple[str, ...]:
     """Attributes of figures that a column is split into; one that is empty: it is not."""
-    figures = [cell for cell in column if isinstance(cell, Figure)]
-    if not figures:
+    scores = [cell for cell in column if isinstance(cell, Score)]
+    if not scores:
         return ("",)
-    return ("psnr", "ssim", "spread") if any(figure.spread is not None for figure in figures) else ("psnr", "ssim")
+    return ("psnr", "ssim", "spread") if any(score.spread is not None for score in scores) else ("psnr", "ssim")
 
 
 def _value(cell: Cell, part: str) -> str | float | int:
-    if isinstance(cell, Figure):
+    if isinstance(cell, Score):
         value = getattr(cell, part)
         return "" if value is None else value
     return "" if cell is None or part not in ("", "psnr") else cell
@@ -152,22 +152,22 @@ def nominal(ratio: float) -> int:
     return min(near, key=lambda n: abs(ratio / n - 1)) if near else round(ratio)
 
 
-def summarise(records: Iterable[Record]) -> dict[Key, Figure]:
+def summarise(records: Iterable[Record]) -> dict[Key, Score]:
     """PSNR per image, then the mean; several seeds: the mean of their means, and its spread."""
     groups: dict[Key, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        groups[record.contender, nominal(record.ratio), record.correction][record.seed].append(record)
-    return {key: _figure(list(seeds.values())) for key, seeds in groups.items()}
+        groups[record.method, nominal(record.ratio), record.correction][record.seed].append(record)
+    return {key: _score(list(seeds.values())) for key, seeds in groups.items()}
 
 
-def _figure(seeds: list[list[Record]]) -> Figure:
+def _score(seeds: list[list[Record]]) -> Score:
     means = [mean([record.psnr for record in records]) for records in seeds]
     every = [record for records in seeds for record in records]
     rendered = [record for record in every if record.psnr_srgb is not None and record.ssim_srgb is not None]
     srgb = None, None
     if rendered:
         srgb = mean([r.psnr_srgb or 0.0 for r in rendered]), mean([r.ssim_srgb or 0.0 for r in rendered])
-    return Figure(mean(means), mean([r.ssim for r in every]), deviation(means), len(seeds[0]), *srgb, len(seeds))
+    return Score(mean(means), mean([r.ssim for r in every]), deviation(means), len(seeds[0]), *srgb, len(seeds))
 
 
 def mean(values: Sequence[float]) -> float:

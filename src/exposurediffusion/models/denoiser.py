@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,6 +23,12 @@ from exposurediffusion.physics.mosaic import pad_planes
 from exposurediffusion.physics.sensor import SATURATION, photon_counts
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet, "resunet": ResUNet}
+
+
+def backbone_options(name: str) -> dict[str, Any]:
+    """The options of a backbone with their defaults; none of a backbone that is unknown."""
+    parameters = signature(BACKBONES[name]).parameters.values() if name in BACKBONES else ()
+    return {each.name: each.default for each in parameters if each.default is not Parameter.empty}
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,11 @@ class ExposureDenoiser(nn.Module):
         if config.backbone not in BACKBONES:
             raise ValueError(f"unknown backbone {config.backbone!r}: one of {', '.join(BACKBONES)}")
         self.config = config
-        self.backbone = BACKBONES[config.backbone](config.in_channels, config.out_channels, **config.options)
+        try:
+            self.backbone = BACKBONES[config.backbone](config.in_channels, config.out_channels, **config.options)
+        except TypeError as error:
+            options = ", ".join(config.options)
+            raise ValueError(f"backbone {config.backbone!r} cannot be made with options {options} ({error})") from error
 
     @property
     def multiple(self) -> int:

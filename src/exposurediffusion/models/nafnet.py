@@ -107,7 +107,7 @@ class NAFNet(nn.Module):
     Args:
         in_channels, out_channels: planes in and out.
         width: channels of the first level; doubled at each level.
-        encoders, middle, decoders: number of blocks per level; `encoders` and `decoders` have one entry a level.
+        encoders, middle, decoders: number of blocks per level; `encoders` and `decoders` have one entry per level.
     """
 
     predicts_residual = True

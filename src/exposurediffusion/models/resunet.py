@@ -64,7 +64,7 @@ class ResUNet(nn.Module):
         self.decoders = nn.ModuleList(_blocks(w, n, bias) for w, n in zip(widths[:-1], decoders, strict=True))
         self.ending = nn.Conv2d(widths[0], out_channels, 3, padding=1, bias=bias)
         self.multiple = 2 ** len(self.downs)
-        # What reaches a pixel: two 3x3 convolutions a block and one coarse pixel of the interpolation at each scale.
+        # What reaches a pixel: two 3x3 convolutions per block and one coarse pixel of the interpolation at each scale.
         blocks = [down + up for down, up in zip(encoders, [*decoders, 0], strict=True)]
         self.halo = 2 + sum(2 * n * 2**scale for scale, n in enumerate(blocks)) + 2 * self.multiple - 2
 

@@ -40,7 +40,7 @@ class UNet(nn.Module):
         self.decoders = nn.ModuleList(ConvPair(2 * w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv2d(width, out_channels, 1)
         self.multiple = 2**depth
-        # What reaches a pixel beside an edge that lies on a multiple: two 3x3 convolutions a level, down and up.
+        # What reaches a pixel beside an edge that lies on a multiple: two 3x3 convolutions per level, down and up.
         self.halo = 6 * 2**depth - 2
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h w"]:

@@ -247,7 +247,7 @@ def select_parameters(drawn: list[NoiseParameters], pick: Int[Tensor, "b"]) -> N
 def noise_level(
     capture: Float[Tensor, "b c h w"], ratio: Float[Tensor, "b"], noise: NoiseParameters
 ) -> Float[Tensor, "b"]:
-    """Root mean square of the noise of a capture at reference brightness, where 1 is white; one number an image.
+    """Root mean square of the noise of a capture at reference brightness, where 1 is white; one number per image.
 
     `sqrt(K a x + s^2 a^2)` with a = ratio / saturation, s^2 the light-free variance and x the mean of the capture, in
     which what is above white counts as white, and what is below black as it is: noise around black is no light.

@@ -1,7 +1,7 @@
 """Poisson counts that are fast on a CPU.
 
-`torch.poisson` takes 20 to 70 ns a count on a CPU, as long as a third of a training step of a small network. Here the
-law of a rate r is made of whole-tensor operations, of 32 random bits a count:
+`torch.poisson` takes 20 to 70 ns per count on a CPU, as long as a third of a training step of a small network. Here the
+law of a rate r is made of whole-tensor operations, of 32 random bits per count:
 
 - r < 24: `Pois(r) = Pois(a) + Pois(d)` with a = r rounded down to a multiple of 1/16. Pois(a) comes from a table by
   Walker's alias method. The Pois(d) of all counts together are a Poisson process, thinned (Lewis and Shedler 1979):

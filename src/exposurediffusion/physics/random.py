@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from functools import lru_cache
 from math import log
 from typing import Any
@@ -12,8 +13,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-_ORDER = 1  # keeps the stream of the scenes' order apart from those of patches
 
 RandomSource = torch.Generator | Sequence[torch.Generator] | None
 """One generator for the whole batch (None: torch's own), or one for each image: then image n gets the same draws in
@@ -24,7 +23,27 @@ Sources = RandomSource | Sequence[torch.Generator | None]
 
 Device = torch.device | str
 
+
 PART = 1 << 16  # counts at a time: in cache from step to step, and enough for what a step costs beside its numbers
+
+
+class Stream(IntEnum):
+    """Numbers for `seeded` that keep what is drawn from one seed apart.
+
+    The training streams begin with the seed of the run and end with one of these; the crop of a patch has its number
+    there. Validation has no seed, as its captures are the same in each run: its stream begins with its number.
+    """
+
+    ORDER = 1
+    """Of scenes."""
+    CAPTURES = 2
+    """Ratios and noise parameters of a batch."""
+    PIXELS = 3
+    """Photons and noise of a batch."""
+    VALIDATION = 4
+    """All that validation draws."""
+    VIEWS = 5
+    """Windows and colours of clean pictures."""
 
 
 def image_sources(source: Sources, count: int) -> list[torch.Generator | None]:
@@ -130,11 +149,11 @@ def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator
 
 @lru_cache(maxsize=8)
 def _shuffled(count: int, seed: int, epoch: int) -> tuple[int, ...]:
-    return tuple(torch.randperm(count, generator=seeded(seed, epoch, _ORDER)).tolist())
+    return tuple(torch.randperm(count, generator=seeded(seed, epoch, Stream.ORDER)).tolist())
 
 
 def scene_of(number: int, count: int, seed: int) -> int:
-    """Which of `count` scenes patch `number` is of: each comes once an epoch, in an order shuffled anew."""
+    """Which of `count` scenes patch `number` is of: each comes once per epoch, in an order shuffled anew."""
     return _shuffled(count, seed, number // count)[number % count]
 
 

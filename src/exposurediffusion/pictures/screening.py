@@ -34,7 +34,7 @@ def prepare(
         path: the file.
         downscale: photographs are averaged so much first, which removes noise and compression.
         megapixels: at most.
-        repaired: is told of values that were no numbers.
+        repaired: is given a message about values that were no numbers.
 
     Raises:
         ValueError: unreadable, no picture, or too small to be of use.
@@ -79,7 +79,7 @@ def decibels(light: Float32[Tensor, "3 rows columns"], streams: Sequence[bytes],
 
 
 def thumbnail(light: Float32[Tensor, "3 rows columns"]) -> Float32[Tensor, " values"]:
-    """A few colours that tell a picture from others; the scalar product of two thumbnails is their correlation."""
+    """A few colours that distinguish a picture; the scalar product of two thumbnails is their correlation."""
     colours = F.adaptive_avg_pool2d((light * exposure_of(light)).clamp(max=1).sqrt(), _THUMBNAIL).flatten()
     return F.normalize(colours - colours.mean(), dim=0)
 

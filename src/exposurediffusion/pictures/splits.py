@@ -29,5 +29,5 @@ def choose(files: Sequence[Item], split: Split, folder: Path) -> list[Item]:
     kept = held_out(len(files))
     chosen = [file for place, file in enumerate(files) if split == "all" or (place in kept) == (split == "validation")]
     if not chosen:
-        raise ValueError(f"{folder}: one file only, so none is left for validation; give a folder for validation")
+        raise ValueError(f"{folder}: one file only, so none is left for validation; give a folder by --validation")
     return chosen

@@ -8,7 +8,7 @@ was (soft thresholding of the residual is the projection onto the interval).
 
 - In the coarse windows the correction may be linear in the estimate itself (the model of the guided filter; He, Sun,
   Tang, TPAMI 2013), along the direction in which the estimate varies most there: two areas of other colours in one
-  window are told apart by the estimate's own border, so a large flat area in saturated light is put right up to its
+  window are distinguished by the estimate's own border, so a large flat area in saturated light is put right up to its
   edge. The regression is weighted by the inverse variance, its slope and its mean are thresholded one by one; only
   contrasts above the noise of a cell of 4x4 pixels count, because blotches that a network leaves are the noise itself.
 - In the finer ones it is the plain mean.
@@ -37,8 +37,8 @@ GUIDED = ((6, 2.0), (4, 2.0))
 """Windows with a linear model: level (cells of 2^level packed pixels) and k, in standard deviations."""
 PLAIN = ((5, 1.0), (4, 2.0), (3, 3.0), (2, 4.0), (1, 6.0))
 """Windows with a mean alone. The finer, the more there are, and the larger the deviation that chance explains."""
-BLACK_LEVEL, BLACK_BOUND = 4, 3.0  # windows that tell the black level error; its bound in standard deviations
-_DARKEST = 0.1  # part of the windows, the darkest of a plane, that tell it: in light a network takes it for light
+BLACK_LEVEL, BLACK_BOUND = 4, 3.0  # windows that show the black level error; its bound in standard deviations
+_DARKEST = 0.1  # part of the windows, the darkest of a plane, that show it: in light a network takes it for light
 _TAPS = torch.tensor([0.25, 0.5, 0.25])  # windows overlap: each counts half of its neighbours
 _BAND = 1 << 18  # packed pixels worked on at a time at full size
 _WHITE, _FLAT = 0.999, 1e-5  # an estimate that is white; variance of an estimate without a border, above rounding

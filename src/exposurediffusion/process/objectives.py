@@ -71,7 +71,7 @@ def curve_loss(estimate: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w
 
 
 def averages_loss(error: Float[Tensor, "b c h w"], halvings: int = 4) -> Float[Tensor, "b"]:
-    """Mean over 2x2, 4x4, ... averages of the absolute value of the averaged `error`, one number an image.
+    """Mean over 2x2, 4x4, ... averages of the absolute value of the averaged `error`, one number per image.
 
     Blotches are errors of averages: faint in each pixel, plain in the picture.
     """

@@ -128,7 +128,7 @@ class SharedBeginning:
 
 @dataclass(frozen=True)
 class StepRule:
-    """T as a step function of the noise level, which is one number a frame (`physics.noise.noise_level`).
+    """T as a step function of the noise level, which is one number per frame (`physics.noise.noise_level`).
 
     Attributes:
         levels: ascending noise levels at which T changes, at reference brightness (1 = white); n numbers.

@@ -1,6 +1,6 @@
 """DNGs that are valid but that LibRaw does not read: BigTIFF, deflated or JPEG XL, of floats, with strips in any order.
 
-tifffile decodes the image. The file is then wrapped anew, in memory and uncompressed, so that LibRaw still tells all
+tifffile decodes the image. The file is then wrapped anew, in memory and uncompressed, so that LibRaw still reports all
 the rest: levels, colour filter array, margins and colours are read in one way, whatever the file.
 """
 

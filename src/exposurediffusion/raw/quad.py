@@ -9,10 +9,10 @@ _GREENS = 0.25  # the greens of a quad may differ by this part of the colours' w
 
 
 def is_quad_bayer(mosaic: np.ndarray) -> bool:
-    """Whether the sites' means tell that each 2x2 block has one colour, and each 4x4 cell the colours of a Bayer cell.
+    """Whether the sites' means show that each 2x2 block has one colour, and each 4x4 cell the colours of a Bayer cell.
 
     The frame is averaged over all its 4x4 cells, so that sixteen means remain whatever the scene: a Bayer frame's come
-    back after two sites, a quad-Bayer frame's in blocks, wherever in the cell these begin. Analysis of variance tells
+    back after two sites, a quad-Bayer frame's in blocks, wherever in the cell these begin. Analysis of variance shows
     the two apart by orders of magnitude; noise alone, or a grey scene under grey light, says neither. Three of the
     frame's quarters must agree, so that no single object in a dark frame is taken for a pattern.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from exposurediffusion.evaluation.cost import Cost
-from exposurediffusion.evaluation.summary import Figure
+from exposurediffusion.evaluation.summary import Score
 from exposurediffusion.reproduction.style import COLOURS, GREY, canvas, logarithmic, number, say_if_empty
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Point(NamedTuple):
         method: whether it is used with the method.
         cost: of one evaluation.
         evaluations: of one inference, T + 1.
-        figures: ratio -> what was measured.
+        scores: ratio -> what was measured.
     """
 
     label: str
     method: bool
     cost: Cost
     evaluations: int
-    figures: Mapping[int, Figure | None]
+    scores: Mapping[int, Score | None]
 
     @property
     def seconds(self) -> float | None:
@@ -53,9 +53,9 @@ def plot_capacity(points: Sequence[Point], path: str | os.PathLike[str], ratio: 
     Returns:
         `path`.
     """
-    ratio = max((r for point in points for r in point.figures), default=0) if ratio is None else ratio
-    figures = [point.figures.get(ratio) for point in points]
-    psnr = [number(figure and figure.psnr) for figure in figures]
+    ratio = max((r for point in points for r in point.scores), default=0) if ratio is None else ratio
+    scores = [point.scores.get(ratio) for point in points]
+    psnr = [number(score and score.psnr) for score in scores]
     shown = [index for index, value in enumerate(psnr) if np.isfinite(value)]
     points, psnr = [points[index] for index in shown], [psnr[index] for index in shown]
     sizes = [float(point.cost.parameters) for point in points]

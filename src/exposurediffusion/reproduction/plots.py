@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.evaluation.pictures import side_by_side
-from exposurediffusion.evaluation.summary import Figure
+from exposurediffusion.evaluation.summary import Score
 from exposurediffusion.reproduction.style import MISSING, canvas, legend_below, look, number, say_if_empty, ticks_at
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CAPTIONS = (
 )
 
 
-Curve = Mapping[int, Figure | None]
+Curve = Mapping[int, Score | None]
 """Number of steps -> what was measured."""
 
 
@@ -60,7 +60,7 @@ def plot_residual_layer(
     Args:
         capture: at reference brightness; balanced and brightened as the reference is.
         reference: X_ref.
-        mask: M, 1 where the directly told image counts.
+        mask: M, 1 where the directly predicted image counts.
         change_without: `error_change` of a network without the layer,
         change_with: and with it. They share one scale.
         path: of the PNG file.
@@ -99,10 +99,10 @@ def _map(panel: Axes, bar: Axes, values: np.ndarray, limits: tuple[float, float]
     """A map, and in a panel of its own the bar that explains its colours."""
     low, high = limits
     shown = panel.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    told = panel.figure.colorbar(shown, cax=bar, orientation="horizontal")
+    bar_axis = panel.figure.colorbar(shown, cax=bar, orientation="horizontal")
     ticks = (low, (low + high) / 2, high)
-    told.set_ticks(ticks, labels=[f"{tick:.2g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
-    told.set_label(label, fontsize=9)
+    bar_axis.set_ticks(ticks, labels=[f"{tick:.2g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    bar_axis.set_label(label, fontsize=9)
     bar.grid(visible=False)
     for text, side in zip(bar.get_xticklabels(), ("left", "center", "right"), strict=True):
         text.set_horizontalalignment(side)  # within the panel, where the next one's begins
@@ -180,11 +180,11 @@ def _curves(panel: Axes, curves: Mapping[str, Curve]) -> None:
     for index, (label, curve) in enumerate(curves.items()):
         steps = sorted(curve)
         found = [curve[step] for step in steps]
-        values = [number(figure and figure.psnr) for figure in found]
-        bars = [number(figure and figure.spread) for figure in found]
+        values = [number(score and score.psnr) for score in found]
+        bars = [number(score and score.spread) for score in found]
         spread = np.nan_to_num(bars) if np.isfinite(bars).any() else None
         panel.errorbar(steps, values, yerr=spread, label=label, capsize=3, elinewidth=1, **look(index))
-    say_if_empty(panel, [number(figure and figure.psnr) for curve in curves.values() for figure in curve.values()])
+    say_if_empty(panel, [number(score and score.psnr) for curve in curves.values() for score in curve.values()])
 
 
 def plot_ablation_heat(

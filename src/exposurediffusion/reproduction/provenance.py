@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from exposurediffusion.baselines.diffusion import DiffusionConfig
-from exposurediffusion.datasets.samples import PairDataset
 from exposurediffusion.evaluation.cost import parameters
 from exposurediffusion.evaluation.methods import Diffusion, Network
-from exposurediffusion.evaluation.selection import Selection
-from exposurediffusion.evaluation.summary import Cell, Figure, Table, nominal
+from exposurediffusion.evaluation.summary import Cell, Score, Table
 from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.reproduction.budget import Budget
 from exposurediffusion.training.presets import find_preset
@@ -36,24 +33,24 @@ def described(model: TrainedDenoiser | TrainedDiffusion) -> str:
     return f"{_kind(model)}, width {_width(model)}, {_size(parameters(model))}"
 
 
-def facts(contender: Network | Diffusion, preset: str, matched: bool = False, seed: int = 0) -> Facts:
+def facts(method: Network | Diffusion, preset: str, matched: bool = False, seed: int = 0) -> Facts:
     """All that is known of a run: its network, its training, and how it is run.
 
     Args:
-        contender: the weights and how they are run.
+        method: the weights and how they are run.
         preset, matched: the row of the paper that they are to be; what is smaller or trained for less is a stand-in.
         seed: of the run.
     """
-    model, training = contender.model, contender.model.card.training
+    model, training = method.model, method.model.card.training
     paper, recipe = Budget().recipe(find_preset(preset), matched), training.get("recipe", {})
     trained = {
         "iterations": training.get("iterations"),
         **{name: recipe.get(name) for name in ("batch", "patch")},
     }
     less = [name for name, value in trained.items() if value is not None and value != getattr(paper, name)]
-    sampling = asdict(contender.sampling) if isinstance(contender, Network) else {"steps": contender.steps}
+    sampling = asdict(method.sampling) if isinstance(method, Network) else {"steps": method.steps}
     return {
-        "run": contender.weights,
+        "run": method.weights,
         "network": described(model),
         "backbone": _kind(model),
         "width": _width(model),
@@ -62,7 +59,7 @@ def facts(contender: Network | Diffusion, preset: str, matched: bool = False, se
         **trained,
         "seeds": seed,
         **sampling,
-        "weights": contender.digest,
+        "weights": method.digest,
     }
 
 
@@ -79,9 +76,9 @@ def stand_in(of: Facts) -> str:
     return f" (stand-in: {of['network']}{iterations})"
 
 
-def named(label: str, figures: Mapping[Any, Figure]) -> str:
+def named(label: str, scores: Mapping[Any, Score]) -> str:
     """The name of a row, with what stands in for it."""
-    return label + stand_in(next((figure.of for figure in figures.values()), {}))
+    return label + stand_in(next((score.of for score in scores.values()), {}))
 
 
 def what_was_run(used: Iterable[Facts]) -> list[Table]:
@@ -99,24 +96,13 @@ def what_was_run(used: Iterable[Facts]) -> list[Table]:
     return [Table("What was run", [*header, "weights"], rows)] if rows else []
 
 
-def measured_on(opened: Iterable[tuple[Selection, PairDataset]]) -> dict[str, str]:
-    """What is told of data sets, and how many images of each ratio they have; those of one table differ by camera."""
-    told: dict[str, dict[str, None]] = {}
-    for selection, pairs in opened:
-        images = sorted(Counter(nominal(pair.ratio) for pair in pairs.pairs).items())
-        counts = ", ".join(f"{count} at x{ratio}" for ratio, count in images)
-        for name, value in {**selection.told(), "images": counts}.items():
-            told.setdefault(name, {}).setdefault(str(value))
-    return {name: " or ".join(filter(None, values)) for name, values in told.items()}
-
-
 def to_csv(tables: Iterable[Table]) -> str:
     """The numbers of tables of figures, each in a line with all that it is of; other tables follow as they are."""
     out, others = io.StringIO(), []
     writer = csv.DictWriter(out, _HEAD + COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for table in tables:
-        if any(isinstance(cell, Figure) for row in table.rows for cell in row):
+        if any(isinstance(cell, Score) for row in table.rows for cell in row):
             writer.writerows(_lines(table))
         else:
             others.append(f"\n{table.csv()}")
@@ -135,7 +121,7 @@ def _lines(table: Table) -> Iterable[dict[str, Any]]:
         label = ", ".join(str(cell) for cell in row[:heads])
         for column, cell in zip(table.header[heads:], row[heads:], strict=True):
             line = {"table": table.title, "row": label, "column": column}
-            if isinstance(cell, Figure):
+            if isinstance(cell, Score):
                 numbers = {"PSNR": cell.psnr, "SSIM": cell.ssim, "spread": cell.spread, "images": cell.images or None}
                 yield line | numbers | dict(cell.of)
             elif cell is not None:

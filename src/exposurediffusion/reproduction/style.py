@@ -1,4 +1,4 @@
-"""What all plots share: one look, colours that the colour-blind tell apart, a file that appears whole or not at all."""
+"""What all plots share: one look, colours for the colour-blind, too, a file that appears whole or not at all."""
 
 from __future__ import annotations
 

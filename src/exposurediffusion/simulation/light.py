@@ -115,7 +115,7 @@ def load_clean(path: Path, downscale: int = 2, repaired: Callable[[str], None] |
     Args:
         path: the file.
         downscale: of PNG, JPEG and WebP.
-        repaired: is told of values that were no numbers.
+        repaired: is given a message about values that were no numbers.
 
     Raises:
         ValueError: not a picture, or too small to be averaged.

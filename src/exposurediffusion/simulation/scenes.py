@@ -1,4 +1,4 @@
-"""What `expose simulate` makes: the plan of a data set in SID's or ELD's layout, and the manifest that tells of it.
+"""What `expose simulate` makes: the plan of a data set in SID's or ELD's layout, and the manifest that describes it.
 
 Everything random but the noise itself is planned scene by scene, so that a file depends on its own plan only.
 """
@@ -71,7 +71,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all scenes of a data set share: the options of `expose simulate`, which tells them, checked.
+    """What all scenes of a data set share: the options of `expose simulate`, checked.
 
     Attributes:
         settings: ratio and ISO of each short exposure of a scene, in the order of their numbers.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from exposurediffusion.physics.random import seeded
+from exposurediffusion.physics.random import Stream, seeded
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.pictures.views import CleanViews
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # it brings in the raw decoders, which machines that only tra
 
 TOGETHER = 4
 """Batches of views that are made at once on a GPU."""
-_VIEWS = 5  # the stream of views, apart from those of noise
 
 
 @runtime_checkable
@@ -107,7 +106,7 @@ def _cut(
     for iteration in iterations:
         if iteration // together != of:
             of = iteration // together
-            made = views.batch(together * batch, size, seeded(seed, of, rank, _VIEWS, device=views.device))
+            made = views.batch(together * batch, size, seeded(seed, of, rank, Stream.VIEWS, device=views.device))
         clean = made[iteration % together :: together]  # every one has its share of panoramas, which come first
         yield Batch(_numbers(iteration, batch, rank, processes), clean)
 

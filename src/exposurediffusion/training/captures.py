@@ -16,11 +16,9 @@ from torch import Tensor
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import NOISE_MODELS, NoiseModel, augment_shot_noise, simulate_capture
-from exposurediffusion.physics.random import log_uniform, seeded
+from exposurediffusion.physics.random import Stream, log_uniform, seeded
 from exposurediffusion.training.batches import Batch
 from exposurediffusion.training.recipe import CaptureRecipe
-
-_DRAWS, _PIXELS = 2, 3  # keep the streams of parameters, of pixels and of the data apart
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Captures:
     Attributes:
         capture: X_T at reference brightness, amplified by `conditions.ratio`.
         target: X_ref, or another noisy capture (Noise2Noise).
-        conditions: what the network is told.
-        noise: gain and read noise that the captures have; the network may be told something else.
+        conditions: what the network is given.
+        noise: gain and read noise that the captures have; the network may be given other values.
         generator: on the device of the captures, for whatever is still to be drawn.
     """
 
@@ -79,8 +77,8 @@ class CaptureMaker:
         Raises:
             ValueError: pairs are wanted and the batch has none.
         """
-        host = seeded(self.seed, iteration, process, _DRAWS)
-        pixels = seeded(self.seed, iteration, process, _PIXELS, device=batch.clean.device)
+        host = seeded(self.seed, iteration, process, Stream.CAPTURES)
+        pixels = seeded(self.seed, iteration, process, Stream.PIXELS, device=batch.clean.device)
         if self.recipe.supervision == "paired" or batch.capture is not None:
             capture, target, ratio, noise = self._paired(batch)
             read_variance = noise.read_variance
@@ -99,8 +97,8 @@ class CaptureMaker:
             target = target.clamp(0, self.white)
         spread = self.recipe.uncertainty * torch.randn((2, len(ratio)), generator=host)
         gain, read = spread.exp().to(ratio.device, non_blocking=True)
-        told = Conditions(ratio, noise.gain * gain, read_variance * read**2, noise.saturation)
-        return Captures(capture, target, told, noise, pixels)
+        given = Conditions(ratio, noise.gain * gain, read_variance * read**2, noise.saturation)
+        return Captures(capture, target, given, noise, pixels)
 
     def _made(
         self, clean: Tensor, noise: NoiseParameters, host: torch.Generator, pixels: torch.Generator

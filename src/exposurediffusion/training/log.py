@@ -14,7 +14,7 @@ from exposurediffusion.evaluation.pictures import png
 from exposurediffusion.files.atomic import atomic
 
 
-class Journal:
+class RunLog:
     """The log of a run. A resumed run first forgets what was logged after its checkpoint.
 
     What a full disk has no room for is left out: no reason to end a run.
@@ -59,7 +59,7 @@ class Journal:
             with suppress(OSError):
                 self._board.add_image(name, pixels, iteration, dataformats="HWC")
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(

@@ -243,7 +243,7 @@ def _all() -> dict[str, Preset]:
     presets = {"embedded": EMBEDDED, "default": DEFAULT, "fine": FINE, **rows, **_others(rows)}
     for base in ("eld-nafnet1-exposure", "p+g-nafnet1-exposure"):
         presets |= {f"{base}-{what}": preset for what, preset in _ablations(rows[base]).items()}
-    for noise, backbone in _ROWS:  # the paper's baseline has no photon planes; this one is told the light, too
+    for noise, backbone in _ROWS:  # the paper's baseline has no photon planes; this one is given the light, too
         base = rows[f"{noise}-{backbone}-feedforward"]
         denoiser = replace(base.recipe.denoiser, photons=True)
         presets[f"{noise}-{backbone}-feedforward-photons"] = _varied(base, "with photon planes", denoiser=denoiser)
@@ -257,7 +257,7 @@ def find_preset(name: str) -> Preset:
     """A preset by its name.
 
     Raises:
-        ValueError: there is none; the nearest names are told.
+        ValueError: there is none; the message has the nearest names.
     """
     if name in PRESETS:
         return PRESETS[name]

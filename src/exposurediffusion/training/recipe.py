@@ -8,6 +8,7 @@ from typing import Literal
 
 from exposurediffusion.baselines.diffusion import DiffusionConfig
 from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.physics.noise import NOISE_MODELS
 from exposurediffusion.physics.ranges import check
 from exposurediffusion.process.sampling import Sampling
 
@@ -19,7 +20,7 @@ class CaptureRecipe:
     Attributes:
         supervision: `clean`: noise is made for clean pictures; `paired`: short and long exposures of a data set;
             `noise2noise`: two noisy captures of a scene, one is the target (Lehtinen et al., ICML 2018).
-        noise: of made captures, a name in `NOISE_MODELS`.
+        noise: of made captures, a name in `NOISE_MODELS`: p+g, eld, eld+bias, wide.
         camera: whose noise: a profile's name or JSON file; None: any of the calibrated cameras.
         gain_range: the gain is log-uniform in it, DN per electron; None: each camera's own range of ISO 100 to 6400.
         iso: draw one of these ISO settings instead of a gain; for one's own camera.
@@ -28,11 +29,11 @@ class CaptureRecipe:
         level: range of the mean green level of clean pictures (log-uniform).
         clip: clip captures to [0, 1], as the published experiments do.
         augment: largest factor of PMN's shot-noise augmentation (log-uniform from 1); 1: none.
-        uncertainty: relative spread of the gain and read noise that the network is told: nobody knows them exactly.
+        uncertainty: relative spread of the gain and read noise that the network is given: nobody knows them exactly.
     """
 
     supervision: Literal["clean", "paired", "noise2noise"] = "clean"
-    noise: Literal["p+g", "eld", "eld+bias", "wide"] = "eld"
+    noise: str = "eld"
     camera: str | None = None
     gain_range: tuple[float, float] | None = (0.1, 30.0)
     iso: tuple[float, ...] = ()
@@ -56,8 +57,12 @@ class CaptureRecipe:
             low, high = getattr(self, name) or (0, 0)
             if low > high:
                 raise ValueError(f"capture.{name} is a range from a number to a larger one, got {low:g} to {high:g}")
+        if self.noise not in NOISE_MODELS:
+            raise ValueError(f"capture.noise: no noise model {self.noise!r}; there are {', '.join(NOISE_MODELS)}")
         if self.augment > 1 and self.supervision == "noise2noise":
-            raise ValueError("capture.augment needs a clean image to tell what light is added: not with noise2noise")
+            raise ValueError(
+                "capture.augment needs a clean image, which says what light is added: not with noise2noise"
+            )
 
 
 @dataclass(frozen=True)

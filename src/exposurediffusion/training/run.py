@@ -158,7 +158,7 @@ class Run:
             bad = self.peers.sum(1 - (loss.isfinite() & norm.isfinite()).float()) > 0
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # as a gradient scaler tells it to skip
+        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # as a gradient scaler has it skip
         self.optimizer.step()
         self._losses += torch.where(bad, 0.0, loss)
         self._ruined = torch.where(bad & (self._ruined < 0), float(self.iteration), self._ruined)
@@ -209,9 +209,9 @@ class Run:
         """
         count = max(1, self.iteration - self._read_at) * self.accelerator.num_processes
         share = self.clock.share(self._share, self._read_at > self._restored_at) if self.is_main else 0.0
-        told = self._losses.new_tensor([float(stop), share])
+        message = self._losses.new_tensor([float(stop), share])
         with self.peers.waited_for(self.iteration):
-            loss, stopping, self._share = self.peers.sum(torch.cat([(self._losses / count)[None], told])).tolist()
+            loss, stopping, self._share = self.peers.sum(torch.cat([(self._losses / count)[None], message])).tolist()
         ruined = int(self._ruined)
         self._losses.zero_()
         self._read_at = self.iteration

@@ -48,7 +48,7 @@ class Source(DatasetOptions):
         want = self._want(recipe)
         if want == "clean" and (self.dark_shading is not None or self.noise != "profile"):
             raise ValueError("--dark-shading and --noise are of the captures of pairs, and this recipe makes its own")
-        opened = partial(open_dataset, report=report, tick=tick, told=set())
+        opened = partial(open_dataset, report=report, tick=tick, reported=set())
         patches = _by_recipe(opened(self.data, self, "train", want), recipe)
         if isinstance(patches, PairDataset):
             patches = self._within(patches, recipe.capture.ratio, report)

@@ -16,7 +16,7 @@ from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
 from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
 from exposurediffusion.training.execution import Execution
-from exposurediffusion.training.log import Journal
+from exposurediffusion.training.log import RunLog
 from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.training.run import Run
 from exposurediffusion.training.validation import Validation
@@ -66,33 +66,18 @@ def train(
         NonFiniteLoss: the batch is in nonfinite-0.safetensors, and the checkpoint is never of ruined weights.
         WorkerLost: another process of a distributed run has ended.
     """
-    if patches.planes != recipe.planes:
-        raise ValueError(
-            f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
-            f"add --denoiser.planes {patches.planes}"
-        )
+    _check_planes(recipe, patches)
     run = Run(recipe, execution, minutes, report)
     checkpoint, weights = output / "checkpoint.pt", output / "weights.safetensors"
-    if checkpoint.exists():
-        run.restore(checkpoint)
-        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
-    elif initial is not None:
-        run.begin_from(initial)
-    judge = (
-        None
-        if validation is None or not run.is_main
-        else Validation(validation, recipe, size=execution.validation_patch)
-    )
+    _begin(run, checkpoint, initial, report)
+    validate = _validation(run, validation, execution)
     if isinstance(patches, CleanViews):
         patches = patches.to(run.device)
     every = 1 if run.device.type == "cpu" else READ_EVERY
-    with _stop_signals() as stop, _journal(run, output, execution) as journal:
-        progress = _Progress(journal, run.iteration)
+    with _stop_signals() as stop, _log(run, output, execution) as log:
+        progress = _Progress(log, run.iteration)
         if minutes is not None and run.done < 1:
-            begun = time.monotonic()
-            run.save(checkpoint)  # a disk that cannot hold it is better known now
-            _validate(run, judge, journal)
-            run.clock.reserve = 2 * (time.monotonic() - begun) / 60  # for doing both once more
+            _rehearse(run, checkpoint, validate, log)
         for batch in run.batches(patches, execution.workers):
             run.step(batch)
             last = run.done >= 1 and minutes is None
@@ -112,14 +97,10 @@ def train(
             if reading.stopping or last:
                 _write(run, output, provenance)
             elif progress.minutes > execution.checkpoint_minutes:
-                try:
-                    _write(run, output, provenance)
-                except OSError as error:  # a full disk may have room again the next time
-                    there = "the last one is whole" if checkpoint.exists() else "there is none yet"
-                    report(f"{checkpoint}: not written ({error.strerror or error}); {there}, going on")
+                _write_if_possible(run, output, provenance, report)
                 progress.saved()
             if last or due:
-                _validate(run, judge, journal)
+                _validate(run, validate, log)
             if last:
                 break
             if reading.stopping:
@@ -130,16 +111,60 @@ def train(
     return weights
 
 
+def _check_planes(recipe: Recipe, patches: Patches | CleanViews) -> None:
+    if patches.planes != recipe.planes:
+        raise ValueError(
+            f"the network has {recipe.planes} planes, the data {patches.planes} (4: Bayer, 9: X-Trans): "
+            f"add --denoiser.planes {patches.planes}"
+        )
+
+
+def _begin(run: Run, checkpoint: Path, initial: str | Path | None, report: Callable[[str], None]) -> None:
+    """From the checkpoint, if there is one, else from the initial weights, if they are given."""
+    if checkpoint.exists():
+        run.restore(checkpoint)
+        report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
+    elif initial is not None:
+        run.begin_from(initial)
+
+
+def _validation(run: Run, patches: Patches | CleanViews | None, execution: Execution) -> Validation | None:
+    """None without patches, and in all processes but the main one."""
+    if patches is None or not run.is_main:
+        return None
+    return Validation(patches, run.recipe, size=execution.validation_patch)
+
+
+def _rehearse(run: Run, checkpoint: Path, validate: Validation | None, log: RunLog | None) -> None:
+    """Write a checkpoint and validate once, so that a run by the clock keeps time for both at its end."""
+    begun = time.monotonic()
+    run.save(checkpoint)  # a disk that cannot hold it is better known now
+    _validate(run, validate, log)
+    run.clock.reserve = 2 * (time.monotonic() - begun) / 60
+
+
 def _write(run: Run, output: Path, provenance: dict[str, Any] | None) -> None:
     run.save(output / "checkpoint.pt")
     run.export(output / "checkpoint.safetensors", provenance)
 
 
+def _write_if_possible(
+    run: Run, output: Path, provenance: dict[str, Any] | None, report: Callable[[str], None]
+) -> None:
+    """A checkpoint on the way: a full disk, which may have room again the next time, does not end the run."""
+    try:
+        _write(run, output, provenance)
+    except OSError as error:
+        checkpoint = output / "checkpoint.pt"
+        there = "the last one is whole" if checkpoint.exists() else "there is none yet"
+        report(f"{checkpoint}: not written ({error.strerror or error}); {there}, going on")
+
+
 class _Progress:
     """Mean loss and speed since the last line of the log, and the time since the last checkpoint."""
 
-    def __init__(self, journal: Journal | None, iteration: int) -> None:
-        self.journal, self.at, self.iterations, self.images, self.total = journal, iteration, 0, 0, 0.0
+    def __init__(self, log: RunLog | None, iteration: int) -> None:
+        self.log, self.at, self.iterations, self.images, self.total = log, iteration, 0, 0, 0.0
         self.since = self.checkpoint = time.monotonic()
 
     def add(self, loss: float, iteration: int, images: int) -> None:
@@ -150,9 +175,9 @@ class _Progress:
 
     def write(self, iteration: int, rate: float) -> None:
         elapsed = time.monotonic() - self.since
-        if self.journal is not None:
+        if self.log is not None:
             speed, mean = self.images / elapsed, self.total / self.iterations
-            self.journal.write("training", iteration, loss=mean, lr=rate, images_per_second=speed)
+            self.log.write("training", iteration, loss=mean, lr=rate, images_per_second=speed)
         self.total, self.iterations, self.images, self.since = 0.0, 0, 0, time.monotonic()
 
     @property
@@ -163,19 +188,19 @@ class _Progress:
         self.checkpoint = time.monotonic()
 
 
-def _journal(run: Run, folder: Path, execution: Execution) -> AbstractContextManager[Journal | None]:
-    return Journal(folder, run.iteration, execution.tensorboard) if run.is_main else nullcontext()
+def _log(run: Run, folder: Path, execution: Execution) -> AbstractContextManager[RunLog | None]:
+    return RunLog(folder, run.iteration, execution.tensorboard) if run.is_main else nullcontext()
 
 
-def _validate(run: Run, judge: Validation | None, journal: Journal | None) -> None:
+def _validate(run: Run, validate: Validation | None, log: RunLog | None) -> None:
     """Measure the averaged weights; the main process alone does, the others wait at their next step."""
-    if judge is None or journal is None:
+    if validate is None or log is None:
         return
     with run.averaged() as denoiser:
-        figures, pictures = judge(denoiser)
-    journal.write("validation", run.iteration, **figures)
+        figures, pictures = validate(denoiser)
+    log.write("validation", run.iteration, **figures)
     for name, pixels in pictures.items():
-        journal.picture(name, run.iteration, pixels)
+        log.picture(name, run.iteration, pixels)
 
 
 def _leave_out(run: Run, patches: Patches | CleanViews, iteration: int, checkpoint: Path) -> NoReturn:

@@ -16,15 +16,12 @@ from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
 from exposurediffusion.physics.camera import load_profile
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
-from exposurediffusion.physics.random import seeded
+from exposurediffusion.physics.random import Stream, seeded
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.process.sampling import last
+from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.training.batches import Batch, Patches, collate
 from exposurediffusion.training.recipe import Recipe
-
-CONDITIONS = ((100.0, 800.0), (250.0, 1600.0), (300.0, 3200.0))
-"""Ratio and ISO of simulated captures, as in SimSID."""
-_STREAM = 4  # of the noise; training draws from other streams
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Validation:
     Args:
         patches: of scenes that are not trained on. Pairs bring their own captures; for clean images they are made with
             the full noise (ELD's with the colour bias) of the recipe's camera, or of the Sony A7S II, at each of
-            `CONDITIONS`: whatever a network is trained with, the sensor is the judge.
+            `SID_SETTINGS`: whatever noise a network is trained with, it is validated on the sensor's.
         recipe: of the run.
         count: patches,
         size: and their side in packed pixels.
@@ -52,7 +49,9 @@ class Validation:
     def __init__(self, patches: Patches | CleanViews, recipe: Recipe, count: int = 8, size: int = 128) -> None:
         self.recipe = recipe
         if isinstance(patches, CleanViews):
-            batch = Batch(tuple(range(count)), patches.batch(count, size, seeded(_STREAM, device=patches.device)).cpu())
+            batch = Batch(
+                tuple(range(count)), patches.batch(count, size, seeded(Stream.VALIDATION, device=patches.device)).cpu()
+            )
         else:
             batch = collate(tuple(range(count)), [patches.patch(number, size) for number in range(count)])
         self.cases = _given(batch) if batch.capture is not None else _made(batch, recipe)
@@ -87,13 +86,13 @@ class Validation:
             denoise = denoiser.denoiser()
         else:
             denoise = BoundDenoiser(denoiser, conditions)
-        generator = torch.Generator(device).manual_seed(_STREAM)
+        generator = torch.Generator(device).manual_seed(Stream.VALIDATION)
         return last(self.recipe.sampling.run(denoise, case.capture.to(device), conditions, generator=generator)).cpu()
 
 
 def _given(batch: Batch) -> list[_Case]:
     """Pairs, by their ratio."""
-    assert batch.capture is not None and batch.ratio is not None  # noqa: PT018 - told apart by the caller
+    assert batch.capture is not None and batch.ratio is not None  # noqa: PT018 - distinguished by the caller
     assert batch.gain is not None and batch.read_variance is not None  # noqa: PT018
     cases = []
     for ratio in sorted(set(batch.ratio.tolist())):
@@ -104,12 +103,12 @@ def _given(batch: Batch) -> list[_Case]:
 
 
 def _made(batch: Batch, recipe: Recipe) -> list[_Case]:
-    """Captures of clean images at each of `CONDITIONS`."""
+    """Captures of clean images at each of `SID_SETTINGS`."""
     camera = load_profile(recipe.capture.camera or "SonyA7S2")
     bias = bool(camera.colour_bias) and recipe.planes == 4
     cases, count = [], len(batch.numbers)
-    for index, (ratio, iso) in enumerate(CONDITIONS):
-        generator = seeded(_STREAM, index)
+    for index, (ratio, iso) in enumerate(SID_SETTINGS):
+        generator = seeded(Stream.VALIDATION, index)
         gain = torch.full((count,), camera.gain(iso))
         noise = camera.sample(gain, "tukey", bias, generator)
         ratios = torch.full((count,), ratio)

@@ -64,9 +64,7 @@ class ModelCard:
         try:
             content = json.loads(text)
             if "diffusion" in content:
-                denoiser = DiffusionConfig(
-                    **{**content["diffusion"], "channels": tuple(content["diffusion"]["channels"])}
-                )
+                denoiser = DiffusionConfig.from_dict(content["diffusion"])
             else:
                 denoiser = DenoiserConfig(**content["denoiser"])
             rule = None if content.get("rule") is None else StepRule.from_dict(content["rule"])
