@@ -124,7 +124,7 @@ def parse(function: Callable[..., int], prog: str, words: list[str], file: str |
 def _plain(message: str, option: Any) -> str:
     """Why a value is not one: "--ratio: 'abc' is neither a number nor auto"."""
     name, value = option.name_or_flags[-1], re.search(r"'[^']*'", message)
-    kinds = [_KINDS.get(kind, kind) for kind in re.findall(r"[A-Z]+|[a-z][\w-]*", option.metavar or "")]
+    kinds = [str(_KINDS.get(kind, kind)) for kind in re.findall(r"[A-Z]+|[a-z][\w-]*", option.metavar or "")]
     kinds = list(dict.fromkeys(kinds))
     if value is None or not any(kind in _KINDS.values() for kind in kinds):
         return message.removeprefix("Error parsing ")
