@@ -277,7 +277,7 @@ def test_info_says_where_each_number_comes_from(run, dark_dng):
 def test_cameras_lists_the_five(run):
     code, out, _ = run("cameras", "--json")
     assert code == 0
-    assert len(json.loads(out)) == 5
+    assert len(json.loads(out)["results"]) == 5
     assert "SonyA7S2" in run("cameras")[1]
 
 

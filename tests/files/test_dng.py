@@ -252,8 +252,9 @@ def test_every_form_holds_the_same_light(tmp_path: Path, bits: Bits, compression
 
 @pytest.mark.parametrize(("name", "factor"), [("RGGB", 0.55), ("XTRANS", 0.75)])
 def test_a_smooth_picture_is_stored_in_less_room(name: str, factor: float) -> None:
-    y, x = np.mgrid[:576, :576].astype(np.float32)
-    noise = np.random.default_rng(0).normal(0, 0.002, (576, 576)).astype(np.float32)
+    side = 512 if name == "RGGB" else 576  # whole tiles
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.002, (side, side)).astype(np.float32)
     frame = RawFrame(0.3 + 0.2 * np.sin(x / 90) * np.cos(y / 70) + noise, Sensor.uniform(CFA(name), 0, 1), METADATA)
     sizes = sum(encode(frame, 0, "auto", "lossless").sizes), sum(encode(frame, 0, "auto", "none").sizes)
     assert sizes[0] < factor * sizes[1]

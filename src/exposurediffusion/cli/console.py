@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 Positional = tyro.conf.Positional
+Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH ...", help_behavior_hint="")]
+"""Files or folders, as many as there are."""
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 OnOff = Annotated[
     bool,
@@ -41,6 +43,8 @@ Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Flat = tyro.conf.arg(name="")
 """Marks a group of options whose names stand alone, without the group's."""
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
+_notes = Console(stderr=True, highlight=False, soft_wrap=True)
+"""What `--quiet` silences; errors are none of it."""
 
 
 class UsageError(Exception):
@@ -108,17 +112,29 @@ def is_main() -> bool:
 def note(text: str) -> None:
     """A message for people, on stderr; of several processes one says it."""
     if is_main():
-        _messages.print(text, markup=False)
+        _notes.print(text, markup=False)
+
+
+def hush(quiet: bool) -> None:
+    """Whether notes and bars are left out."""
+    _notes.quiet = quiet
 
 
 def show(table: Table) -> None:
     """A table on stdout."""
-    grid = RichTable(*table.header, title=table.title)
-    for row in table.texts():
-        grid.add_row(*row)
-    Console().print(grid)
+    print_table(table.header, table.texts(), table.title)
     for line in table.notes:
         print(line)
+
+
+def print_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
+    """Columns on stdout: the names in the first are never cut, and without a terminal the width has no limit."""
+    grid = RichTable(title=title)
+    for place, name in enumerate(header):
+        grid.add_column(name, no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(grid)
 
 
 Tick = Callable[..., None]
@@ -141,7 +157,7 @@ def progress(description: str, total: int | None, shown: bool = True) -> Iterato
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=_messages,
+        console=_notes,
         transient=True,
         disable=not (shown and on_terminal()),
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from exposurediffusion.cli.console import Flag, Flat, OnOff, Optional, Positional, Summary, UsageError, as_usage, note
+from exposurediffusion.cli.console import Flag, Flat, Inputs, OnOff, Optional, Summary, UsageError, as_usage, note
 from exposurediffusion.cli.jobs import Format, find_jobs
 from exposurediffusion.cli.queue import Queue
 from exposurediffusion.cli.results import ResultOptions
@@ -42,7 +42,7 @@ class Options(EnhanceOptions):
 
 
 def enhance(
-    inputs: Positional[tuple[Path, ...]],
+    inputs: Inputs,
     /,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE|DIR", help_behavior_hint="")] = None,
     format: Format | Literal["auto"] = "auto",

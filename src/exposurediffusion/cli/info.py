@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 from math import log2
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from exposurediffusion.cli.console import Flag, Positional, Summary, UsageError, as_usage, reason
+from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, print_table, reason
 from exposurediffusion.cli.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
@@ -21,7 +17,7 @@ from exposurediffusion.weights.file import load
 
 
 def info(
-    inputs: Positional[tuple[Path, ...]],
+    inputs: Inputs,
     /,
     camera: str = "auto",
     weights: str = "default",
@@ -106,15 +102,13 @@ def cameras(json: Flag = False) -> int:
     Args:
         json: print as JSON.
     """
-    profiles = calibrated_cameras().values()
-    if json:
-        print(jsonlib.dumps([jsonlib.loads(profile.to_json()) for profile in profiles], indent=1))
-        return 0
-    table = Table("name", "camera", "gain at ISO 100", "at 6400 (DN/e)", "read noise at ISO 1600 (DN)")
-    for profile in profiles:
+    summary, rows = Summary(json), []
+    for profile in calibrated_cameras().values():
+        summary.add(None, **jsonlib.loads(profile.to_json()))
         read = float(profile.at_iso(1600).read_variance) ** 0.5
         ends = f"{profile.gain_iso_100:.3f}", f"{profile.gain_iso_6400:.2f}"
-        table.add_row(profile.name, profile.exif_model, *ends, f"{read:.2f}")
-    Console().print(table)
-    print("Give one by --camera NAME, or a JSON file of the same form.")
-    return 0
+        rows.append([profile.name, profile.exif_model, *ends, f"{read:.2f}"])
+    if not json:
+        print_table(["name", "camera", "gain at ISO 100", "at 6400 (DN/e)", "read noise at ISO 1600 (DN)"], rows)
+        print("Give one by --camera NAME, or a JSON file of the same form.")
+    return summary.finish()

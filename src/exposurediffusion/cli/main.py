@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import partial, wraps
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, as_usage, complain, reason
+from exposurediffusion.cli.arguments import as_words, parse, settings, take
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush, reason
 from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
@@ -45,9 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if arguments[:1] == ["--version"]:
+            print(f"expose {version('exposurediffusion')}")
+            return 0
         if not arguments or arguments[0] not in COMMANDS:
             return _overview(arguments)
-        return _parsed(command(arguments[0], arguments), arguments)()
+        return _call(arguments[0], arguments[1:])()
     except (UsageError, OutOfRange) as error:
         complain(str(error))
         return 2
@@ -64,15 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _parsed(function: Callable[..., int], arguments: list[str]) -> Callable[[], int]:
-    """The function with its arguments; what these refuse is wrong usage."""
-
-    @wraps(function)
-    def later(*args: Any, **kwargs: Any) -> Callable[[], int]:
-        return partial(function, *args, **kwargs)
-
-    with as_usage():
-        return tyro.cli(later, prog=f"expose {arguments[0]}", args=arguments[1:])
+def _call(name: str, words: list[str]) -> Callable[[], int]:
+    """What a command line asks for, with the settings of its file where it does not say otherwise."""
+    quiet, words = take("--quiet", words)
+    hush(quiet is not None)
+    file, words = take("--config", words, value=True)
+    own, found = set(words), settings(Path(file)) if file else {}
+    preset = [f"--preset={found['preset']}"] if "preset" in found and name == "train" else []
+    function = command(name, words + preset)
+    flags = {parameter.replace("_", "-") for parameter in inspect.signature(function).parameters}
+    words = words + as_words(found, words, flags)
+    if any(option in ("-o", "--output") and value == "-" for option, value in pairwise(words)):
+        raise UsageError("-o -: results go to files, not to stdout; name one")
+    return parse(function, f"expose {name}", words, file, own)
 
 
 def _overview(arguments: list[str]) -> int:
@@ -86,5 +95,5 @@ def _overview(arguments: list[str]) -> int:
         table.add_row(f"  {name}", about)
     console = Console(stderr=not arguments, highlight=False)
     console.print("usage: expose COMMAND ...\n\nDark raw photographs in, clean raw photographs out.\n", table)
-    console.print("\nexpose COMMAND --help tells all of a command.")
+    console.print("\nexpose COMMAND --help tells all of a command; expose --version tells the version.")
     return 0 if arguments else 2

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from exposurediffusion.cli.console import Flag, Summary, UsageError, note, progress, show
+from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, note, progress, show
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.evaluation.summary import Table
 from exposurediffusion.files.atomic import make_folder
@@ -41,7 +41,7 @@ class _Prepared:
 
 
 def prepare(
-    folders: tyro.conf.Positional[tuple[Path, ...]],
+    folders: Inputs,
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     downscale: int = 2,

@@ -28,7 +28,9 @@ Artefact = Literal[
 
 
 def reproduce(
-    artefacts: tyro.conf.Positional[tuple[Artefact, ...]],
+    artefacts: Annotated[
+        tuple[Artefact, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")
+    ],
     /,
     selection: Annotated[Selection, Flat],
     weights: Path,

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from exposurediffusion.cli.console import (
     INTERRUPTED,
     Flag,
     Flat,
+    Summary,
     Tick,
     UsageError,
     as_usage,
@@ -26,11 +25,13 @@ from exposurediffusion.cli.console import (
     is_main,
     note,
     on_terminal,
+    print_table,
     progress,
 )
 from exposurediffusion.datasets.open import DatasetOptions
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.denoiser import backbone_options
+from exposurediffusion.models.device import find_device
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
@@ -75,6 +76,7 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         minutes: float | None = None,
         dry_run: Flag = False,
         listing: Annotated[Flag, tyro.conf.arg(name="list")] = False,
+        json: Flag = False,
     ) -> int:
         """Train a row of the paper, or one's own model; the same command goes on where it was stopped.
 
@@ -94,16 +96,18 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             initial: weights to begin from, a name or a .safetensors file of the same network. The preset's feed-forward
                 beginning is left out then, unless --prelude.share says otherwise.
             minutes: end within this time instead of after --iterations, with the learning rate's course fitted to it.
-            dry_run: print the resolved configuration as JSON, and do nothing.
+            dry_run: print the resolved configuration as JSON, which --config takes, and do nothing.
             listing: list the presets with the paper's figures.
+            json: print the list as JSON.
         """
         if listing:
-            return _list_presets()
+            return _list_presets(json)
         found = PRESETS.get(preset)
         if found is None:
             raise UsageError("--preset NAME is missing; --list shows them all")
         if dry_run:
-            print(jsonlib.dumps({"preset": preset, "about": found.about, **asdict(recipe)}, indent=1))
+            parts = {name: part for name, part in asdict(recipe).items() if part is not None}
+            print(jsonlib.dumps({"preset": preset, **parts}, indent=1))
             return 0
         if data is None or output is None:
             raise UsageError("--data DIR and -o RUN are needed")
@@ -111,6 +115,8 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             raise UsageError(f"{data}: no such folder or file")
         if minutes is not None and not 0 < minutes < inf:
             raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
+        with as_usage():
+            find_device(execution.device)
         make_folder(output)
         if not is_main():
             warnings.simplefilter("ignore")  # the main process says the same
@@ -217,23 +223,27 @@ def _summarise(preset: Preset, output: Path) -> None:
     if not entries:
         return
     last = entries[-1]
-    table = Table("ratio", "PSNR", "SSIM", "uncorrected", "the paper on SID", title="Validation (correction: final)")
+    rows = []
     for ratio in sorted(int(key.removeprefix("psnr_x")) for key in last if key.startswith("psnr_x")):
         there = preset.expected.get(ratio)
         paper = f"{there[0]:.2f} / {there[1]:.3f}" if there else "-"
         psnr, ssim, plain = (last[f"{name}_x{ratio}"] for name in ("psnr", "ssim", "psnr_none"))
-        table.add_row(f"x{ratio}", f"{psnr:.2f}", f"{ssim:.3f}", f"{plain:.2f}", paper)
-    console = Console()
-    console.print(table)
-    console.print("The paper's figures are of SID Sony's test scenes, centre crop, oracle correction: other scenes.")
+        rows.append([f"x{ratio}", f"{psnr:.2f}", f"{ssim:.3f}", f"{plain:.2f}", paper])
+    header = ["ratio", "PSNR", "SSIM", "uncorrected", "the paper on SID"]
+    print_table(header, rows, "Validation (correction: final)")
+    print("The paper's figures are of SID Sony's test scenes, centre crop, oracle correction: other scenes.")
 
 
-def _list_presets() -> int:
-    table = Table("preset", "what", "paper", "x100", "x250", "x300")
+def _list_presets(json: bool) -> int:
+    summary = Summary(json)
+    rows = []
     for name, preset in PRESETS.items():
+        expected = {f"x{ratio}": list(figures) for ratio, figures in preset.expected.items()}
+        summary.add(None, preset=name, about=preset.about, tables=list(preset.tables), paper=expected)
         figures = [preset.expected.get(ratio) for ratio in (100, 250, 300)]
         cells = [f"{f[0]:.2f} / {f[1]:.3f}" if f else "-" for f in figures]
-        table.add_row(name, preset.about, ", ".join(preset.tables), *cells)
-    Console().print(table)
-    print("PSNR in dB / SSIM that the paper reports on SID Sony (centre crop, oracle correction).")
-    return 0
+        rows.append([name, preset.about, ", ".join(preset.tables), *cells])
+    if not json:
+        print_table(["preset", "what", "paper", "x100", "x250", "x300"], rows)
+        print("PSNR in dB / SSIM that the paper reports on SID Sony (centre crop, oracle correction).")
+    return summary.finish()

@@ -1,0 +1,132 @@
+"""What the user wrote, as a call of a command: settings files, values in plain words, and what every command has.
+
+tyro reports errors and joins lines of help in ways of its own; the hooks used here are private, so that pyproject.toml
+names the versions of tyro that have them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro import _errors, _strings  # pyright: ignore[reportPrivateUsage]
+
+from exposurediffusion.cli.console import UsageError, as_usage
+
+OF_EVERY_COMMAND = "Of every command: --quiet, no notes and no bar; --config FILE, settings (TOML, or JSON)."
+_KINDS = {"INT": "a whole number", "FLOAT": "a number"}
+
+
+def _joined(text: str) -> str:
+    """Lines of a paragraph as one; examples have a line each."""
+    parts = text.split("\n\n")
+    return "\n\n".join(part if part.startswith("Examples:") else " ".join(part.split()) for part in parts)
+
+
+_strings.remove_single_line_breaks = _joined  # its own leaves lone words on lines
+
+
+def take(name: str, words: list[str], *, value: bool = False) -> tuple[str | None, list[str]]:
+    """An option that every command has, taken out of the words: what it was given (a flag: its name), and the rest."""
+    for place, word in enumerate(words[: words.index("--") if "--" in words else None]):
+        if value and word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}="), words[:place] + words[place + 1 :]
+        if word == name and not value:
+            return name, [other for other in words if other != name]
+        if word == name:
+            if place + 1 == len(words):
+                raise UsageError(f"{name}: what to read is missing")
+            return words[place + 1], words[:place] + words[place + 2 :]
+    return None, words
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """A settings file, as options by name; tables become names with a dot.
+
+    Raises:
+        UsageError: it is not there, or neither TOML nor JSON.
+    """
+    try:
+        text = path.read_text("utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return dict(_flat(found))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+
+
+def _flat(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        name = above + key.replace("_", "-")
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def as_words(found: dict[str, Any], given: list[str], flags: set[str]) -> list[str]:
+    """Settings as words of a command line, without what is `given` there; `flags` that are off are left out."""
+    names = {"--output" if word[:2] == "-o" else word.partition("=")[0].replace("_", "-") for word in given}
+    words: list[str] = []
+    for name, value in found.items():
+        group, dot, last = name.rpartition(".")
+        off = f"--{group}{dot}no-{last}"
+        if f"--{name}" in names or off in names or (value is False and name in flags):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else off)
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *("None" if item is None else str(item) for item in values)]
+    return words
+
+
+def parse(function: Callable[..., int], prog: str, words: list[str], file: str | None, own: set[str]) -> Any:
+    """The call that the words ask for.
+
+    Args:
+        function: of the command.
+        prog: its name in messages.
+        words: the arguments.
+        file: where some of them come from.
+        own: the words that the user gave.
+
+    Raises:
+        UsageError: a value or a setting is not one.
+    """
+
+    @wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        return partial(function, *arguments, **options)
+
+    def in_plain_words(event: _errors.ParseErrorEvent) -> None:
+        if isinstance(event, _errors.InstantiationFailure) and event.argument is not None:
+            raise UsageError(_plain(event.message, event.argument.lowered))
+        strange = event.tokens if isinstance(event, _errors.UnrecognizedArgs) else []
+        for word in strange:
+            if file and word.startswith("--") and word not in own:
+                raise UsageError(f"{file}: there is no setting {word[2:]!r}; see {prog} --help")
+
+    about = inspect.getdoc(function) or ""
+    about = f"{about.partition('Args:')[0].strip()}\n\n{OF_EVERY_COMMAND}"
+    with as_usage(), _errors.on_parse_error(in_plain_words):
+        return tyro.cli(called, prog=prog, args=words, description=about)
+
+
+def _plain(message: str, option: Any) -> str:
+    """Why a value is not one: "--ratio: 'abc' is neither a number nor auto"."""
+    name, value = option.name_or_flags[-1], re.search(r"'[^']*'", message)
+    kinds = [str(_KINDS.get(kind, kind)) for kind in re.findall(r"[A-Z]+|[a-z][\w-]*", option.metavar or "")]
+    kinds = list(dict.fromkeys(kinds))
+    if value is None or not any(kind in _KINDS.values() for kind in kinds):
+        return message.removeprefix("Error parsing ")
+    told = f"not {kinds[0]}" if len(kinds) == 1 else f"neither {' nor '.join(kinds)}"
+    return f"{name}: {value.group()} is {told}"
