@@ -157,7 +157,7 @@ def test_recipes_suffice(photographs: Path, simsid: Path, tmp_path: Path) -> Non
     codes, said = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
     assert codes == (0,) * len(commands), done.stderr
     cameras, greeting, overview, _, evaluated = said
-    assert "LuxOne" in {camera["name"] for camera in json.loads(cameras)}
+    assert "LuxOne" in {camera["name"] for camera in json.loads(cameras)["results"]}
     assert {entry["method"] for entry in json.loads(evaluated)["results"]} >= {"half", "run, T = 2"}
     assert greeting == "hello world\n"
     assert "greet somebody" in overview

@@ -6,6 +6,7 @@ import inspect
 import io
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
@@ -77,7 +78,9 @@ def _call(name: str, words: list[str]) -> Callable[[], int]:
     own, found = set(words), settings(Path(file)) if file else {}
     preset = [f"--preset={found['preset']}"] if "preset" in found and name == "train" else []
     function = command(name, words + preset)
-    flags = {parameter.replace("_", "-") for parameter in inspect.signature(function).parameters}
+    parameters = inspect.signature(function).parameters
+    groups = [fields(group.default) for group in parameters.values() if is_dataclass(group.default)]
+    flags = {name.replace("_", "-") for name in (*parameters, *(field.name for group in groups for field in group))}
     words = words + as_words(found, words, flags)
     if any(option in ("-o", "--output") and value == "-" for option, value in pairwise(words)):
         raise UsageError("-o -: results go to files, not to stdout; name one")
