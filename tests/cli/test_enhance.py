@@ -129,3 +129,18 @@ def test_info_says_of_each_file_what_would_be_done(album, capsys):
     assert [Path(result["input"]).name for result in results] == ["a b.dng", "ü.dng", "c.dng"]
     assert all({"ratio", "brighter (EV)", "steps T", "weights"} <= result.keys() for result in results)
     assert results[0]["ratio"] < results[1]["ratio"] == pytest.approx(results[2]["ratio"])
+
+
+def test_sidecars_lie_beside_a_dng(enhance, dark_dng, tmp_path):
+    assert enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, "--sidecar")[0] == 0
+    assert made(tmp_path) == ["x.dng", "x.dng.pp3", "x.dng.xmp"]
+
+
+def test_the_form_of_a_dng_is_chosen(enhance, dark_dng, tmp_path):
+    def mosaic(*options) -> np.ndarray:
+        assert enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, "--overwrite", *options)[0] == 0
+        return read_raw(tmp_path / "x.dng").mosaic
+
+    assert mosaic("--bits", "16f", "--compression", "none").dtype == np.float32
+    assert mosaic("--exposure", "capture").dtype == np.float32  # 5.6 EV: 16 bits would show
+    assert mosaic().dtype == np.uint16

@@ -17,6 +17,7 @@ from exposurediffusion.files.dng import write_dng
 from exposurediffusion.files.dng_samples import Bits, Compression
 from exposurediffusion.files.images import write_map
 from exposurediffusion.files.render import Rendering, render
+from exposurediffusion.files.sidecar import sidecars, write_sidecars
 from exposurediffusion.physics.sensor import RawFrame
 
 
@@ -30,6 +31,8 @@ class ResultOptions:
         bits: of a DNG: 16: integers, dithered; 16f, 32f: floating point, which not every editor opens; auto: integers
             of 14 to 16 bits where their rounding cannot be seen, else 16f.
         compression: of a DNG: lossless, as cameras write it; none.
+        sidecar: beside a DNG, NAME.dng.xmp and NAME.dng.pp3 with its brightness, for darktable and RawTherapee, which
+            ignore what the DNG says of it.
         quality: of a JPEG, 1 to 100.
         size: of pictures: at most so many pixels along the longer side.
         before_after: write NAME-compare.html too, one page with capture and result under a slider, for any browser.
@@ -40,6 +43,7 @@ class ResultOptions:
     tone: Literal["auto", "camera", "linear"] = "auto"
     bits: Bits = "auto"
     compression: Compression = "lossless"
+    sidecar: Flag = False
     quality: int = 95
     size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS", help_behavior_hint="")] = None
     before_after: Flag = False
@@ -55,7 +59,9 @@ class ResultOptions:
 
     def files(self, job: Job) -> list[Path]:
         """All files that a job writes."""
-        return [job.target, *job.maps.values(), *([job.comparison] if self.before_after else [])]
+        beside = [job.comparison] if self.before_after else []
+        beside += sidecars(job.target) if self.sidecar and job.format == "dng" else []
+        return [job.target, *job.maps.values(), *beside]
 
     def needs_headroom(self, job: Job) -> bool:
         """Whether the result should hold what is brighter than white: editors and a shoulder bring it back."""
@@ -85,6 +91,8 @@ def write_result(job: Job, capture: RawFrame, ratio: float, result: Enhanced, op
         write_comparison(job.comparison, job.source.name, before, _picture(result.frame, 0, job, options))
     if job.format == "dng":
         write_dng(job.target, result.frame, bits=options.bits, compression=options.compression)
+        if options.sidecar:
+            write_sidecars(job.target, result.frame.metadata.baseline_exposure, options.bits)
     else:
         _picture(result.frame, 0, job, options).save(job.target, quality=options.quality)
 

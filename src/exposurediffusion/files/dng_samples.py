@@ -96,6 +96,11 @@ def levels(ev: float, bits: Bits) -> tuple[tuple[float, ...], float]:
     return ((whites[0] // 16 + 1,), whites[0]) if whites else ((0,), 1)
 
 
+def is_floating(ev: float, bits: Bits) -> bool:
+    """Whether a computed frame that editors brighten by `ev` is stored in floating point."""
+    return levels(ev, bits)[1] == 1
+
+
 def _level_tags(frame: RawFrame, black: tuple[float, ...], white: float) -> Tags:
     period = frame.sensor.cfa.period if len(set(black)) > 1 else 1
     each = black if period > 1 else black[:1]
