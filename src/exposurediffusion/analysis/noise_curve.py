@@ -216,7 +216,7 @@ def _equal_components(groups: _Groups, filters: list[np.ndarray], gain: float, r
 def _measure(
     groups: _Groups, colours: np.ndarray, basis: np.ndarray, filters: list[np.ndarray], count: int, floor: float
 ) -> NoiseCurve:
-    """The curve that the `count` smallest components give, those after them telling where texture is."""
+    """The curve that the `count` smallest components give, those after them showing where texture is."""
     energies = _energies(groups, filters)
     variance, judge = energies[..., :count].mean(-1), energies[..., count : count + _JUDGES].mean(-1)
     mean = np.empty_like(variance)

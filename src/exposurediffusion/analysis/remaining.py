@@ -18,7 +18,7 @@ _FREE = _BLOCK * (_BLOCK - 2) * 0.6  # degrees of freedom of a block's variance:
 def remaining_noise(frame: RawFrame) -> tuple[tuple[float, float], ...]:
     """Slope and offset of the variance of each colour, R, G, B: `variance = slope * x + offset`, 1 = white (DNG 1.4).
 
-    By second differences along the rows of each plane in blocks: the flattest tenth of each brightness tells the noise,
+    By second differences along the rows of each plane in blocks: the flattest tenth of each brightness shows the noise,
     as the quantile of a chi-squared distribution that it is. What is smooth over several pixels is not seen.
 
     Args:

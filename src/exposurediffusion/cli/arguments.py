@@ -128,5 +128,5 @@ def _plain(message: str, option: Any) -> str:
     kinds = list(dict.fromkeys(kinds))
     if value is None or not any(kind in _KINDS.values() for kind in kinds):
         return message.removeprefix("Error parsing ")
-    told = f"not {kinds[0]}" if len(kinds) == 1 else f"neither {' nor '.join(kinds)}"
-    return f"{name}: {value.group()} is {told}"
+    problem = f"not {kinds[0]}" if len(kinds) == 1 else f"neither {' nor '.join(kinds)}"
+    return f"{name}: {value.group()} is {problem}"

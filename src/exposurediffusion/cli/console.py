@@ -150,7 +150,7 @@ def on_terminal() -> bool:
 def progress(description: str, total: int | None, shown: bool = True) -> Iterator[Tick]:
     """A progress bar with an estimate of the time left on stderr; nothing if not `shown`, or not on a terminal.
 
-    Without a `total` there may be nothing to do: the bar appears when its first tick tells one.
+    Without a `total` there may be nothing to do: the bar appears when its first tick names one.
     """
     bar = Progress(
         TextColumn("{task.description}"),

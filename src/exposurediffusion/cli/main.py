@@ -98,5 +98,5 @@ def _overview(arguments: list[str]) -> int:
         table.add_row(f"  {name}", about)
     console = Console(stderr=not arguments, highlight=False)
     console.print("usage: expose COMMAND ...\n\nDark raw photographs in, clean raw photographs out.\n", table)
-    console.print("\nexpose COMMAND --help tells all of a command; expose --version tells the version.")
+    console.print("\nexpose COMMAND --help describes a command; expose --version is the version.")
     return 0 if arguments else 2

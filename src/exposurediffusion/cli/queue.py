@@ -108,14 +108,14 @@ class Queue:
         return decided
 
     def _finish(self, job: Job, capture: RawFrame, decided: EnhancePlan, result: Enhanced, started: float) -> None:
-        """Write a result, and tell of it; in a thread of its own."""
+        """Write a result, and report it; in a thread of its own."""
         with self._reporting(job):
             make_folder(job.target.parent)
             write_result(job, capture, decided.ratio, result, self.results)
             self._add(job, decided, result, perf_counter() - started)
 
     def _add(self, job: Job, decided: EnhancePlan, result: Enhanced, seconds: float) -> None:
-        """Tell of a result that is written."""
+        """Report a result that is written."""
         offsets = {"rows": result.row_offsets, "columns": result.column_offsets}
         lines = {name: round(float(values.std()), 2) for name, values in offsets.items() if values is not None}
         for name, deviation in lines.items():

@@ -22,7 +22,7 @@ class Prepared:
     """A frame that is ready to be exposed on.
 
     Attributes:
-        frame: with its true black level, defects mended, row offsets out where masked columns tell them.
+        frame: with its true black level, defects mended, row offsets out where masked columns show them.
         noise: of the capture; `noise.source` says where it comes from.
         found: defective sites that were found in the frame.
         listed: defective sites that were known before.

@@ -68,7 +68,7 @@ class Enhanced:
             0 where highlights come from the capture. None: it was not asked for, or faithfulness is off.
         spread: standard deviation of several samples; None: there was but one.
         row_offsets, column_offsets: what was taken from each row and column of the capture, DN, (rows) and (columns);
-            None: nothing, or masked columns told it before.
+            None: nothing, or masked columns showed it before.
     """
 
     frame: RawFrame

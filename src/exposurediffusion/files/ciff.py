@@ -1,4 +1,4 @@
-"""Canon's CIFF (CRW), as far as it takes to know the camera and the hour: LibRaw knows them, rawpy does not tell."""
+"""Canon's CIFF (CRW), as far as it takes to know the camera and the hour: LibRaw knows them, rawpy does not say."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
 
     Args:
         path: the file.
-        repaired: is told where values were no numbers or infinite, and became 0 or the brightest light.
+        repaired: is given where values were no numbers or infinite, and became 0 or the brightest light.
 
     Returns:
         float32, (rows, columns, 3), non-negative; 1 is the white of an sRGB picture.
