@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import tyro
 
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.weights.file import load

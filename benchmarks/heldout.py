@@ -25,10 +25,10 @@ from torch import Tensor
 from exposurediffusion.baselines.bm3d import denoise_bm3d
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
-from exposurediffusion.files.render import render
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.rendering.render import render
 from exposurediffusion.simulation.capture import LEVEL, SID_SETTINGS, simulate_long, simulate_short
 from exposurediffusion.simulation.light import Panorama, load_clean, record
 from exposurediffusion.weights.file import TrainedDenoiser, load

@@ -11,7 +11,7 @@ from heldout import SETTINGS, cases
 from PIL import Image, ImageDraw
 from subjects import CAMERA, Pipeline, Shot, flat_field, patches
 
-from exposurediffusion.files.render import render
+from exposurediffusion.rendering.render import render
 
 BRIGHTER = 1.5  # EV
 SIDE = 384  # of a crop, pixels

@@ -21,7 +21,7 @@ from subjects import CAMERA, Pipeline, Shot
 from torch import Tensor
 
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
-from exposurediffusion.files.render import render
+from exposurediffusion.rendering.render import render
 
 BRIGHTER = 1.5  # EV of the one rendering of captures, estimates and references
 RATIO = 100  # of the near-white and low-frequency figures

@@ -81,7 +81,7 @@ def tiny_weights(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def dark_dng(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dark simulated capture as a raw file."""
-    from exposurediffusion.files.dng import write_dng
+    from exposurediffusion.dng.writer import write_dng
     from tests import frames
 
     return write_dng(tmp_path_factory.mktemp("raw") / "dark.dng", frames.capture())

@@ -1,7 +1,7 @@
 import importlib.util
 from pathlib import Path
 
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from tests.frames import capture
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exposurediffusion.analysis.estimation import noise_of
+    from exposurediffusion.dng.writer import write_dng
     from exposurediffusion.enhancement.corrections import Prepared, prepare
     from exposurediffusion.enhancement.frame import Enhanced, enhance, enhance_with_maps
     from exposurediffusion.enhancement.options import EnhanceOptions
     from exposurediffusion.enhancement.plan import EnhancePlan, plan
-    from exposurediffusion.files.dng import write_dng
-    from exposurediffusion.files.render import Rendering, render
     from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
     from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from exposurediffusion.process.sampling import Sampling
     from exposurediffusion.raw.read import RawError, read_raw
     from exposurediffusion.raw.white_balance import white_balance
+    from exposurediffusion.rendering.render import Rendering, render
     from exposurediffusion.training.trainer import train
     from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, load, save_weights
     from exposurediffusion.weights.official import from_official
@@ -40,9 +40,9 @@ _MODULES = {
     "enhancement.options": ("EnhanceOptions",),
     "enhancement.plan": ("EnhancePlan", "plan"),
     "enhancement.corrections": ("Prepared", "prepare"),
-    "files.dng": ("write_dng",),
+    "dng.writer": ("write_dng",),
     "raw.read": ("RawError", "read_raw"),
-    "files.render": ("Rendering", "render"),
+    "rendering.render": ("Rendering", "render"),
     "raw.white_balance": ("white_balance",),
     "weights.official": ("from_official",),
     "training.trainer": ("train",),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from exposurediffusion.cli.main import main
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.raw.read import read_raw
 from tests.frames import capture
 

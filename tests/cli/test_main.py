@@ -17,7 +17,7 @@ from PIL import Image
 
 from exposurediffusion.cli.console import complain, note
 from exposurediffusion.cli.main import COMMANDS, command, main
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import save_weights

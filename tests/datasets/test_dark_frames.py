@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from exposurediffusion.datasets.dark_frames import load_dark_shading, save_dark_shading
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.files import atomic as files
-from exposurediffusion.files.dng import write_dng
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, pack
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor

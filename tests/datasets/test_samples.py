@@ -19,7 +19,7 @@ from exposurediffusion.datasets.cache import FrameCache
 from exposurediffusion.datasets.crops import draw_cut
 from exposurediffusion.datasets.open import DatasetOptions, open_dataset
 from exposurediffusion.datasets.samples import PairDataset, RawDataset, Sample
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, unpack

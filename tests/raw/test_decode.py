@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.files.exif import read_tags
 from exposurediffusion.files.tiff import DOUBLE, LONG, SHORT, Tags, entry
 from exposurediffusion.physics.mosaic import CFA

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from exposurediffusion.datasets.listing import RAW_EXTENSIONS, find_raws
-from exposurediffusion.files.dng import dng_chunks
+from exposurediffusion.dng.writer import dng_chunks
 from exposurediffusion.files.tiff import LONG, RATIONAL, SHORT, Tags, entry, read_header, read_ifd, tiff_bytes
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor

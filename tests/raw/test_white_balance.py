@@ -14,7 +14,7 @@ from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.raw.white_balance import NO_WHITE, white_balance
-from tests.files.test_dng import MATRIX
+from tests.dng.test_writer import MATRIX
 from tests.raw.test_read import camera_file, noise
 
 WARM = tuple(m * s for m, s in zip(MATRIX, np.repeat((1.6, 1.0, 0.7), 3), strict=True))

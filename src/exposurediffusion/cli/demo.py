@@ -12,17 +12,17 @@ from PIL import Image
 from skimage import data
 
 from exposurediffusion.cli.console import Flag, Output, Summary, progress
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.enhancement.frame import plan, run_plan, tile_count
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.files.atomic import atomic, make_folder
 from exposurediffusion.files.develop import srgb_to_linear
-from exposurediffusion.files.dng import write_dng
-from exposurediffusion.files.render import Rendering, render
 from exposurediffusion.models.device import best_device
 from exposurediffusion.physics.camera import load_profile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.raw.read import read_raw
+from exposurediffusion.rendering.render import Rendering, render
 from exposurediffusion.simulation.capture import simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
 from exposurediffusion.weights.file import load

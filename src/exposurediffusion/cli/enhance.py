@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from exposurediffusion.cli.console import Flag, Flat, Inputs, OnOff, Optional, Summary, UsageError, as_usage, note
-from exposurediffusion.cli.jobs import Format, find_jobs
-from exposurediffusion.cli.queue import Queue
-from exposurediffusion.cli.results import ResultOptions
+from exposurediffusion.cli.photographs.jobs import Format, find_jobs
+from exposurediffusion.cli.photographs.outputs import ResultOptions
+from exposurediffusion.cli.photographs.queue import Queue
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device

@@ -7,7 +7,7 @@ from math import log2
 from typing import Any
 
 from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, print_table, reason
-from exposurediffusion.cli.jobs import find_sources
+from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
 from exposurediffusion.physics.camera import calibrated_cameras, load_profile

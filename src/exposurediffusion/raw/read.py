@@ -16,9 +16,9 @@ from contextlib import contextmanager
 import numpy as np
 import rawpy
 
+from exposurediffusion.dng.opcodes import listed_defects, opcode_notes
 from exposurediffusion.files.exif import FileTags, read_tags
 from exposurediffusion.files.metadata import metadata_of, white_level
-from exposurediffusion.files.opcodes import listed_defects, opcode_notes
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.black_tags import black_levels, with_black_of

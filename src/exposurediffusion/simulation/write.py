@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.files.atomic import atomic
-from exposurediffusion.files.dng import write_dng
 from exposurediffusion.files.exif import DATETIME, FileTags
 from exposurediffusion.files.tiff import text_entry
 from exposurediffusion.simulation.light import Panorama, Photograph, load_clean

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from exposurediffusion.files.atomic import atomic
-from exposurediffusion.files.render import Rendering
+from exposurediffusion.rendering.render import Rendering
 
 _QUALITY = 92
 _PAGE = """<!DOCTYPE html>

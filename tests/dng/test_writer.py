@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from exposurediffusion.dng.storage import Bits, Compression, encode, levels
+from exposurediffusion.dng.writer import dng_chunks, write_dng
+from exposurediffusion.dng.xmp import packet
 from exposurediffusion.files import atomic as files
-from exposurediffusion.files.dng import dng_chunks, write_dng
-from exposurediffusion.files.dng_samples import Bits, Compression, encode, levels
 from exposurediffusion.files.exif import FileTags, capture_tags, read_tags
-from exposurediffusion.files.render import render
 from exposurediffusion.files.tiff import (
     ASCII,
     BYTE,
@@ -31,10 +31,10 @@ from exposurediffusion.files.tiff import (
     text_entry,
     tiff_bytes,
 )
-from exposurediffusion.files.xmp import packet
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_raw
+from exposurediffusion.rendering.render import render
 
 MATRIX = (0.902, -0.289, -0.0715, -0.4535, 1.2436, 0.2348, -0.0934, 0.1919, 0.7086)
 METADATA = Metadata(

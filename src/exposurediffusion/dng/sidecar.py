@@ -6,8 +6,8 @@ import os
 import struct
 from pathlib import Path
 
+from exposurediffusion.dng.storage import Bits, is_floating
 from exposurediffusion.files.atomic import atomic
-from exposurediffusion.files.dng_samples import Bits, is_floating
 
 _EXPOSURE_VERSION = 6  # of darktable's module, since 3.6; later versions read it
 _DARKTABLE_OWN = 0.7  # EV by which darktable brightens every raw file

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from exposurediffusion.files.render import render
-from exposurediffusion.files.tone import HEADROOM, camera_curve, camera_tone
+from exposurediffusion.rendering.render import render
+from exposurediffusion.rendering.tone import HEADROOM, camera_curve, camera_tone
 from tests.frames import capture
 
 

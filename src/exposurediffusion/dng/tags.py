@@ -8,6 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from exposurediffusion.analysis.remaining import remaining_noise
+from exposurediffusion.dng.xmp import XMP, packet
 from exposurediffusion.files.atomic import SOFTWARE_NAME
 from exposurediffusion.files.colour_matrices import ANALOG_BALANCE, COLOUR_SETS, dng_matrix
 from exposurediffusion.files.develop import colour_matrix, neutral
@@ -32,7 +33,6 @@ from exposurediffusion.files.tiff import (
     entry,
     text_entry,
 )
-from exposurediffusion.files.xmp import XMP, packet
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 
 NOISE_PROFILE, NOISE_REDUCTION_APPLIED = 51041, 50935

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exposurediffusion.files.dng import write_dng
-from exposurediffusion.files.sidecar import sidecars, write_sidecars
+from exposurediffusion.dng.sidecar import sidecars, write_sidecars
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exposurediffusion.files.dng import write_dng
+from exposurediffusion.dng.opcodes import Opcode, apply_gain_maps, lasting, listed_defects, opcode_entry, read_opcodes
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.files.exif import FileTags, read_tags
-from exposurediffusion.files.opcodes import Opcode, apply_gain_maps, lasting, listed_defects, opcode_entry, read_opcodes
-from exposurediffusion.files.render import render
 from exposurediffusion.files.tiff import LONG, Tags, entry
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
+from exposurediffusion.rendering.render import render
 from tests.raw.test_read import camera_file, noise
 
 VERSION = 0x01030000

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exposurediffusion.files.comparison import write_comparison
-from exposurediffusion.files.render import render
+from exposurediffusion.rendering.comparison import write_comparison
+from exposurediffusion.rendering.render import render
 from tests.frames import capture
 
 

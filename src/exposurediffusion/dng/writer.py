@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from exposurediffusion.dng.opcodes import lasting
+from exposurediffusion.dng.storage import Bits, Compression, encode
+from exposurediffusion.dng.tags import camera_tags, history_tags, placing_tags
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.develop import preview
-from exposurediffusion.files.dng_samples import Bits, Compression, encode
-from exposurediffusion.files.dng_tags import camera_tags, history_tags, placing_tags
 from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SUB_IFDS, FileTags, capture_tags
-from exposurediffusion.files.opcodes import lasting
 from exposurediffusion.files.tiff import LONG, SHORT, Tags, entry, rgb_tags, tiff_bytes
 from exposurediffusion.physics.sensor import RawFrame
 

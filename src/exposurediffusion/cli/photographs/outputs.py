@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 import tyro
 
 from exposurediffusion.cli.console import Flag
-from exposurediffusion.cli.jobs import Job
+from exposurediffusion.cli.photographs.jobs import Job
+from exposurediffusion.dng.sidecar import sidecars, write_sidecars
+from exposurediffusion.dng.storage import Bits, Compression
+from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.enhancement.frame import Enhanced
-from exposurediffusion.files.comparison import write_comparison
-from exposurediffusion.files.dng import write_dng
-from exposurediffusion.files.dng_samples import Bits, Compression
 from exposurediffusion.files.images import write_map
-from exposurediffusion.files.render import Rendering, render
-from exposurediffusion.files.sidecar import sidecars, write_sidecars
 from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.rendering.comparison import write_comparison
+from exposurediffusion.rendering.render import Rendering, render
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,15 @@ import numpy as np
 import rawpy
 from PIL import Image, ImageCms, PngImagePlugin
 
+from exposurediffusion.dng.opcodes import apply_gain_maps, has_gain_maps, lasting
+from exposurediffusion.dng.writer import dng_chunks
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
 from exposurediffusion.files.develop import preview, shown_window, squared
-from exposurediffusion.files.dng import dng_chunks
 from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block
-from exposurediffusion.files.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
-from exposurediffusion.files.tone import HEADROOM, camera_tone
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
+from exposurediffusion.rendering.tone import HEADROOM, camera_tone
 
 _PNG_HEADER = 33  # bytes of the signature and the IHDR chunk
 PICTURE_EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
@@ -117,7 +117,7 @@ def render(
     Args:
         frame: any; its baseline exposure is applied.
         exposure: EV by which to brighten besides.
-        tone: linear, or with the gentle contrast and shoulder of a camera's own pictures (`files.tone`), which shows
+        tone: linear, or with the gentle contrast and shoulder of a camera's own pictures (see `tone`), which shows
             2 EV above white where the frame holds them. A quick picture is always linear.
         quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image, ImageCms
 
 from exposurediffusion.files.develop import encode_srgb, srgb_from_camera
-from exposurediffusion.files.render import Rendering, render, upright
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.rendering.render import Rendering, render, upright
 
 NEUTRAL = (0.5, 1.0, 0.625)
 METADATA = Metadata(

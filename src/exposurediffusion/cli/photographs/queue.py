@@ -10,8 +10,8 @@ from pathlib import Path
 from time import perf_counter
 
 from exposurediffusion.cli.console import Summary, note, progress, reason
-from exposurediffusion.cli.jobs import Job
-from exposurediffusion.cli.results import ResultOptions, write_result
+from exposurediffusion.cli.photographs.jobs import Job
+from exposurediffusion.cli.photographs.outputs import ResultOptions, write_result
 from exposurediffusion.enhancement.frame import Enhanced, run_plan, tile_count
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
