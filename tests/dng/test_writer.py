@@ -185,6 +185,8 @@ def test_writing_needs_no_source(tmp_path: Path) -> None:
     """A frame that another process sends, of a file that is gone, is written like any other."""
     source = rich_source(tmp_path / "source.dng")
     frame = read_raw(source)
+    dated = frame.tags.main | {306: text_entry("2026:11:28 10:00:00")}  # else it is that of writing
+    frame = replace(frame, tags=replace(frame.tags, main=dated))
     with_source = [write_dng(tmp_path / "a.dng", frame), render(frame).save(tmp_path / "a.png")]
     source.unlink()
     sent = pickle.loads(pickle.dumps(frame))
