@@ -9,6 +9,7 @@
 #   make format   put the style right where ruff can
 #   make ci       all of them, as CI does
 #   make docs     the documentation as a site, in site/; a link that leads nowhere is an error
+#   make man      a man page of the command, build/expose.1
 #
 # Settings:  PYTHON=python3.12   which Python makes the environment
 #            WORKERS=4           test processes
@@ -26,7 +27,7 @@ BIN := .venv/bin
 CORE := .venv/.core-installed
 STAMP := .venv/.installed
 
-.PHONY: demo help test venv lint format types layers docs ci
+.PHONY: demo help test venv lint format types layers docs man ci
 .DELETE_ON_ERROR:
 
 demo: $(CORE)
@@ -54,6 +55,11 @@ types: venv
 
 layers: venv
 	$(BIN)/lint-imports
+
+man: $(CORE)
+	@mkdir -p build
+	$(BIN)/python docs/man.py > build/expose.1
+	@echo 'To read it: man -l build/expose.1'
 
 docs: venv
 	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"
