@@ -84,6 +84,13 @@ def test_the_image_gets_what_the_package_is_built_from_and_runs_as_nobody_specia
     assert user not in ("root", "0")
 
 
+def test_the_model_card_has_the_figures_of_the_readme() -> None:
+    card, readme = ((ROOT / name).read_text("utf-8") for name in ("docs/model_card.md", "README.md"))
+    figures = [line for line in card.splitlines() if line.startswith("| ") and " / 0." in line]
+    assert len(figures) == 3
+    assert [line for line in figures if line not in readme] == []
+
+
 def inner_shapes(source: str) -> set[str]:
     """Names of functions within functions whose signature states a shape: these are not checked while tests run."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
