@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -71,6 +73,17 @@ def test_the_citation_agrees_with_the_package() -> None:
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     stated = [project["version"], project["license"], project["urls"]["Paper"], project["authors"][0]["name"]]
     assert [text for text in stated if text not in citation] == []
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+def test_make_help_tells_of_every_target_and_the_demo_needs_no_tools() -> None:
+    def make(*words: str) -> str:
+        return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    told = re.findall(r"^  make (.*?)(?:  |$)", make("help"), re.MULTILINE)
+    assert sorted(targets.split()) == sorted(word for line in told for word in line.split())
+    assert ["[dev,baselines" in make("-nB", target) for target in ("demo", "test")] == [False, True]
 
 
 def test_the_image_gets_what_the_package_is_built_from_and_runs_as_nobody_special() -> None:
