@@ -1,12 +1,15 @@
-# Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`. Each sets up .venv if need be.
+# Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`. Each sets up .venv if need be,
+# `make demo` without the tools for development.
 #
+#   make help     this text
 #   make demo     simulate a dark capture, enhance it, leave everything in demo/
 #   make test     the whole test suite
-#   make venv     only the virtual environment
+#   make venv     only the virtual environment, with everything in it
 #   make lint types layers    style, static types, order of the imports
 #   make format   put the style right where ruff can
 #   make ci       all of them, as CI does
 #   make docs     the documentation as a site, in site/; a link that leads nowhere is an error
+#   make man      a man page of the command, build/expose.1
 #
 # Settings:  PYTHON=python3.12   which Python makes the environment
 #            WORKERS=4           test processes
@@ -20,13 +23,21 @@ WORKERS ?= auto
 ARGS ?=
 
 BIN := .venv/bin
+# What is installed: the package alone, or all of its extras too.
+CORE := .venv/.core-installed
 STAMP := .venv/.installed
 
-.PHONY: demo test venv lint format types layers docs ci
+.PHONY: demo help test venv lint format types layers docs man ci
 .DELETE_ON_ERROR:
 
-demo: venv
+demo: $(CORE)
 	$(BIN)/expose demo -o demo
+	@echo
+	@echo 'Next, with raw files of your own (--help tells all):'
+	@echo '    $(CURDIR)/$(BIN)/expose enhance night.ARW    # -> night-enhanced.dng, beside it'
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
@@ -45,6 +56,11 @@ types: venv
 layers: venv
 	$(BIN)/lint-imports
 
+man: $(CORE)
+	@mkdir -p build
+	$(BIN)/python docs/man.py > build/expose.1
+	@echo 'To read it: man -l build/expose.1'
+
 docs: venv
 	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -55,10 +71,17 @@ ci:
 venv: $(STAMP)
 
 # PyTorch goes first and is then left as it is, so that TORCH may be of another version than the pinned one.
-$(STAMP): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,train]"
+$(CORE): $(BIN)/python pyproject.toml constraints.txt
+	@echo 'Installing PyTorch into .venv; it is large, and may take some minutes ...'
+	@$(BIN)/python -m pip install --quiet $(TORCH)
+	@grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	@echo 'Installing exposurediffusion and what it needs ...'
+	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e .
+	@touch $@
+
+$(STAMP): $(CORE)
+	@echo 'Installing what development, training and the baselines need ...'
+	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,train]"
 	@touch $@
 
 $(BIN)/python:
@@ -66,4 +89,5 @@ $(BIN)/python:
 	  echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@echo 'Making a virtual environment in .venv ...'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 import exposurediffusion
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ["rawpy", "gradio", "onnx", "onnxruntime", "matplotlib", "accelerate"]
 
 
@@ -62,6 +66,42 @@ def test_ships_its_data() -> None:
 def test_command_is_declared() -> None:
     (script,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "expose")
     assert callable(script.load())
+
+
+def test_the_citation_agrees_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    stated = [project["version"], project["license"], project["urls"]["Paper"], project["authors"][0]["name"]]
+    assert [text for text in stated if text not in citation] == []
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+def test_make_help_tells_of_every_target_and_the_demo_needs_no_tools() -> None:
+    def make(*words: str) -> str:
+        return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    told = re.findall(r"^  make (.*?)(?:  |$)", make("help"), re.MULTILINE)
+    assert sorted(targets.split()) == sorted(word for line in told for word in line.split())
+    assert ["[dev,baselines" in make("-nB", target) for target in ("demo", "test")] == [False, True]
+
+
+def test_the_image_gets_what_the_package_is_built_from_and_runs_as_nobody_special() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    words = [line.split() for line in (ROOT / "Dockerfile").read_text("utf-8").splitlines() if line]
+    taken = {name for line in words if line[0] == "COPY" and "--from=build" not in line for name in line[1:-1]}
+    assert {"pyproject.toml", "src", project["readme"], *project["license-files"]} <= taken
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[0] == "!"}
+    assert taken == let_in == {name for name in taken if (ROOT / name).exists()}
+    (user,) = (line[1] for line in words if line[0] == "USER")
+    assert user not in ("root", "0")
+
+
+def test_the_model_card_has_the_figures_of_the_readme() -> None:
+    card, readme = ((ROOT / name).read_text("utf-8") for name in ("docs/model_card.md", "README.md"))
+    figures = [line for line in card.splitlines() if line.startswith("| ") and " / 0." in line]
+    assert len(figures) == 3
+    assert [line for line in figures if line not in readme] == []
 
 
 def inner_shapes(source: str) -> set[str]:

@@ -242,7 +242,10 @@ def test_a_cleaned_frame_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", ["auto", "16", "16f", "32f"])
 @pytest.mark.parametrize("compression", ["none", "lossless"])
-@pytest.mark.parametrize(("name", "shape"), [("GRBG", (301, 517)), ("XTRANS", (300, 601)), ("RGGB", (40, 100))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("GRBG", (301, 517)), ("XTRANS", (300, 601)), ("RGGB", (40, 100)), ("RGGB", (40, 1024)), ("XTRANS", (48, 864))],
+)
 def test_every_form_holds_the_same_light(tmp_path: Path, bits: Bits, compression: Compression, name, shape) -> None:
     light = np.random.default_rng(2).uniform(-0.02, 1, shape).astype(np.float32)
     frame = RawFrame(light, Sensor.uniform(CFA(name), 0, 1), METADATA)

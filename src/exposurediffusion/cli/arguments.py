@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import tyro
 from tyro import _errors, _strings  # pyright: ignore[reportPrivateUsage]
+from tyro._backends._argparse import Action
 
 from exposurediffusion.cli.console import UsageError, as_usage
 
@@ -119,6 +121,12 @@ def parse(function: Callable[..., int], prog: str, words: list[str], file: str |
     about = f"{about.partition('Args:')[0].strip()}\n\n{OF_EVERY_COMMAND}"
     with as_usage(), _errors.on_parse_error(in_plain_words):
         return tyro.cli(called, prog=prog, args=words, description=about)
+
+
+def options_of(function: Callable[..., int]) -> list[Action]:
+    """What a command takes, as argparse has it, with the names, choices and help of each."""
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # gone in tyro 1.1, which is excluded
+        return tyro.extras.get_parser(function)._actions
 
 
 def _plain(message: str, option: Any) -> str:

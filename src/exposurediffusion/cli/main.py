@@ -51,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] == ["--version"]:
             print(f"expose {version('exposurediffusion')}")
             return 0
+        if arguments[:1] == ["--completion"]:
+            print(import_module("exposurediffusion.cli.completion").completion(" ".join(arguments[1:])), end="")
+            return 0
         if not arguments or arguments[0] not in COMMANDS:
             return _overview(arguments)
         return _call(arguments[0], arguments[1:])()
@@ -99,4 +102,5 @@ def _overview(arguments: list[str]) -> int:
     console = Console(stderr=not arguments, highlight=False)
     console.print("usage: expose COMMAND ...\n\nDark raw photographs in, clean raw photographs out.\n", table)
     console.print("\nexpose COMMAND --help describes a command; expose --version is the version.")
+    console.print("expose --completion bash|zsh|fish prints what makes that shell complete names.")
     return 0 if arguments else 2

@@ -69,7 +69,7 @@ def encode(frame: RawFrame, ev: float, bits: Bits, compression: Compression) -> 
     if is_float:
         tags[339] = entry(SHORT, 3)  # SampleFormat
     bands = _bands(frame, black[0], white, kind)
-    side = _TILE[frame.sensor.cfa.period]
+    side = _side(frame)
     if compression == "none" or frame.shape[1] < side:  # many a decoder ends a line of a tile with the picture
         size = kind.itemsize * frame.mosaic.size
         tags |= {259: entry(SHORT, 1), 278: entry(LONG, frame.shape[0]), 279: entry(LONG, size)}
@@ -113,7 +113,7 @@ def _level_tags(frame: RawFrame, black: tuple[float, ...], white: float) -> Tags
 
 def _bands(frame: RawFrame, black: float, white: float, kind: np.dtype) -> Iterator[np.ndarray]:
     """The mosaic as it is stored, some rows of tiles at a time."""
-    side = _TILE[frame.sensor.cfa.period]
+    side = _side(frame)
     rows = max(1, _CHUNK // frame.shape[1] // side) * side
     dither = np.random.default_rng(0)  # one frame, one file
     for top in range(0, frame.shape[0], rows):
@@ -132,6 +132,23 @@ def _bands(frame: RawFrame, black: float, white: float, kind: np.dtype) -> Itera
         yield np.clip(np.floor(values, out=values), 0, white, out=values).astype("<u2")
 
 
+def _side(frame: RawFrame) -> int:
+    """The side of a tile.
+
+    LibRaw takes a tile whose columns times components are the picture's for one of several pictures in one JPEG.
+    """
+    side = _TILE[frame.sensor.cfa.period]
+    return 2 * side if frame.shape[1] == side * _components(side) else side
+
+
+def _components(side: int) -> int:
+    """Of a pixel in a tile of this side: neighbours at this distance are mostly of one colour.
+
+    Four of a Bayer array, three of X-Trans, where greens have greens so far.
+    """
+    return 3 if side % 6 == 0 else 4
+
+
 def _tiles(bands: Iterable[np.ndarray], side: int) -> Iterator[np.ndarray]:
     """Square tiles in reading order; beyond the picture they are 0, which costs nothing."""
     for band in bands:
@@ -143,9 +160,9 @@ def _tiles(bands: Iterable[np.ndarray], side: int) -> Iterator[np.ndarray]:
 def _lossless_jpeg(tile: np.ndarray) -> bytes:
     """A tile as one JPEG of process 14 (lossless), predictor 1: the left neighbour of the same colour.
 
-    Neighbours are the components of a pixel: four of Bayer, three of X-Trans, where greens have greens so far.
+    Neighbours are the components of a pixel.
     """
-    pixels = np.ascontiguousarray(tile).reshape(len(tile), -1, 3 if len(tile) % 6 == 0 else 4)
+    pixels = np.ascontiguousarray(tile).reshape(len(tile), -1, _components(len(tile)))
     as_is = "RGB" if pixels.shape[2] == 3 else None  # no colours are converted
     return bytes(
         imagecodecs.jpeg8_encode(
