@@ -393,3 +393,9 @@ def test_other_programs_open_it(tmp_path: Path, client: str, cfa: CFA) -> None:
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout + done.stderr
     assert "Warning" not in done.stdout
+
+
+def test_another_extension_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in \.dng"):
+        write_dng(tmp_path / "a.tif", frame_of(CFA("RGGB")))
+    assert not list(tmp_path.iterdir())

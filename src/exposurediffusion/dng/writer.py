@@ -38,7 +38,7 @@ def write_dng(
     """Write a frame as a CFA DNG.
 
     Args:
-        path: the file to write; it appears only when it is complete.
+        path: the file to write, .dng; it appears only when it is complete.
         frame: uint16 mosaics are written verbatim with their own levels, float ones as `bits` says. Of its tags, EXIF,
             GPS, XMP, colour calibration, and corrections that still hold (see `opcodes`) are carried over. If it has a
             history, it is noted in the XMP, and so is the noise that is left.
@@ -52,8 +52,10 @@ def write_dng(
 
     Raises:
         OSError: the file cannot be written (nothing is left behind).
-        ValueError: levels that 16 bits cannot hold.
+        ValueError: another extension, or levels that 16 bits cannot hold.
     """
+    if Path(path).suffix.lower() != ".dng":
+        raise ValueError(f"{os.fspath(path)}: a DNG has a name that ends in .dng")
     with atomic(path) as stream:
         for chunk in dng_chunks(frame, baseline_exposure=baseline_exposure, bits=bits, compression=compression):
             stream.write(chunk)
