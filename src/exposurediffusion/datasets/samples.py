@@ -202,7 +202,9 @@ def _cut(frame: CachedFrame, size: int, seed: int, number: int, upright: bool = 
     try:
         return draw_cut(frame.shape, size, frame.cfa, seeded(seed, number), upright)
     except ValueError as error:
-        raise ValueError(f"{frame.source}: {error}; leave it out, or train on smaller patches (--patch)") from error
+        raise ValueError(
+            f"{frame.source}: {error}; leave it out, or take smaller patches (--patch, and --validation-patch)"
+        ) from error
 
 
 @lru_cache(maxsize=4096)
