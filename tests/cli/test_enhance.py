@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from exposurediffusion.cli.main import main
+from exposurediffusion.cli.photographs import queue
 from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.raw.read import read_raw
 from tests.frames import capture
@@ -144,3 +145,15 @@ def test_the_form_of_a_dng_is_chosen(enhance, dark_dng, tmp_path):
     assert mosaic("--bits", "16f", "--compression", "none").dtype == np.float32
     assert mosaic("--exposure", "capture").dtype == np.float32  # 5.6 EV: 16 bits would show
     assert mosaic().dtype == np.uint16
+
+
+@pytest.mark.parametrize(("error", "options"), [(OSError, ["--debug"]), (KeyError, [])])
+def test_an_error_of_the_last_writing_is_not_lost(enhance, dark_dng, tmp_path, monkeypatch, error, options):
+    """Results are written in a thread; what it does not report itself comes back to the command."""
+
+    def broken(*arguments):
+        raise error("broken")
+
+    monkeypatch.setattr(queue, "write_result", broken)
+    with pytest.raises(error):
+        enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, *options)

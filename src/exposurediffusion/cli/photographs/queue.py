@@ -58,6 +58,8 @@ class Queue:
                         writing.result()  # at most one result waits
                     writing = writer.submit(self._finish, job, frame, decided, result, started)
                 tick(done=number + 1)
+            if writing is not None:
+                writing.result()  # what nobody expected, or --debug lets through, is not lost in its thread
 
     def _due(self, jobs: list[Job]) -> Iterator[Job]:
         """The jobs that are to be done: not those whose result is kept, or that something else is in the way of."""
