@@ -132,6 +132,18 @@ def test_saved_pictures_carry_profile_and_exif(tmp_path: Path, name: str) -> Non
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_picture_written_later_is_the_same_file(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LittleCMS writes the second into the profile's header."""
+    rendering = render(scene(CFA("RGGB")))
+    first = rendering.save(tmp_path / name).read_bytes()
+    create = ImageCms.ImageCmsProfile.tobytes
+    monkeypatch.setattr(
+        ImageCms.ImageCmsProfile, "tobytes", lambda profile: (b := create(profile))[:24] + bytes(12) + b[36:]
+    )
+    assert rendering.save(tmp_path / name).read_bytes() == first
+
+
 def test_tiff_keeps_16_bits(tmp_path: Path) -> None:
     rendering = render(scene(CFA("RGGB")))
     with tifffile.TiffFile(rendering.save(tmp_path / "a.tif")) as tif:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from exposurediffusion.dng.xmp import XMP, packet
 from exposurediffusion.files.atomic import SOFTWARE_NAME
 from exposurediffusion.files.colour_matrices import ANALOG_BALANCE, COLOUR_SETS, dng_matrix
 from exposurediffusion.files.develop import colour_matrix, neutral
-from exposurediffusion.files.exif import DATETIME, LENS_INFO, MAKE, MODEL, ORIENTATION, SOFTWARE, FileTags
+from exposurediffusion.files.exif import LENS_INFO, MAKE, MODEL, ORIENTATION, SOFTWARE, FileTags
 from exposurediffusion.files.metadata import (
     BASELINE_EXPOSURE,
     CROP_ORIGIN,
@@ -46,7 +45,6 @@ def camera_tags(metadata: Metadata, source: FileTags, main: Tags, ev: float) -> 
     tags: Tags = {
         ORIENTATION: entry(SHORT, metadata.orientation),
         SOFTWARE: text_entry(SOFTWARE_NAME),
-        DATETIME: main.get(DATETIME) or text_entry(datetime.now().strftime("%Y:%m:%d %H:%M:%S")),
         MAKE: main.get(MAKE) or text_entry("Unknown"),
         MODEL: main.get(MODEL) or text_entry(camera),
         50706: entry(BYTE, 1, 4, 0, 0),  # DNGVersion
