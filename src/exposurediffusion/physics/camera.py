@@ -120,6 +120,29 @@ class LogLinear:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What calibration measured at one ISO setting.
+
+    Attributes:
+        iso: the setting.
+        gain: system gain K, DN per electron.
+        gaussian_read: standard deviation of the read noise, without rows and columns, DN.
+        tukey_read, tukey_shape: scale (DN) and shape of the Tukey-lambda law that fits the read noise best.
+        row, column: standard deviations of the offsets of rows and columns, DN.
+        quantisation: width of the steps of the values, DN.
+    """
+
+    iso: float
+    gain: float
+    gaussian_read: float
+    tukey_read: float
+    tukey_shape: float
+    row: float = 0.0
+    column: float = 0.0
+    quantisation: float = 1.0
+
+
+@dataclass(frozen=True)
 class CameraProfile:
     """A calibrated camera.
 
@@ -134,6 +157,8 @@ class CameraProfile:
         saturation: white - black of the calibration, DN.
         source: origin of the figures.
         defects: row and column of each defective site, of the profile of a single camera.
+        settings: what was measured at each ISO, by rising ISO; empty: the laws alone are known.
+        dark_shading: file of the dark shading (`datasets.dark_frames`), beside the profile; empty: none.
     """
 
     name: str
@@ -149,6 +174,8 @@ class CameraProfile:
     saturation: float = SATURATION
     source: str = ""
     defects: tuple[tuple[int, int], ...] = ()
+    settings: tuple[Setting, ...] = ()
+    dark_shading: str = ""
 
     def gain(self, iso: float) -> float:
         """K at an ISO setting, DN per electron.
@@ -227,6 +254,7 @@ class CameraProfile:
             fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
             fields["colour_matrix"] = tuple(fields.get("colour_matrix", ()))
             fields["defects"] = tuple((int(row), int(column)) for row, column in fields.get("defects", ()))
+            fields["settings"] = tuple(Setting(**one) for one in fields.get("settings", ()))
             profile = CameraProfile(**fields)
             laws = (profile.gaussian_read, profile.tukey_read, profile.row)
             numbers = [value for law in laws for value in (law.slope, law.bias, law.sigma)]
