@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -16,7 +17,8 @@ from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
 
-FORMAT = "exposurediffusion-dark/2"
+FORMAT = "exposurediffusion-dark/3"
+_FINE = 1 / 16  # step of a stored map, in its own robust standard deviations
 _BRIGHTEST = 0.1  # mean of a dark frame, of white: beyond it the lens cap was off
 
 
@@ -26,12 +28,41 @@ def save_dark_shading(path: str | os.PathLike[str], shading: DarkShading) -> Non
     Raises:
         OSError: it cannot be written.
     """
-    errors = torch.tensor(shading.black_level_error, dtype=torch.float64)
-    tensors = {"slope": shading.slope, "offset": shading.offset, "black_level_error": errors}
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {"black_level_error": torch.tensor(shading.black_level_error, dtype=torch.float64)}
+    said = {"format": FORMAT, "saturation": repr(float(shading.saturation))}
+    for name, values in (("slope", shading.slope), ("offset", shading.offset)):
+        codes, steps = _compressed(values.detach().cpu().numpy())
+        tensors |= {f"{name}.{plane}": code for plane, code in enumerate(codes)}
+        tensors[f"{name}.steps"] = steps
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as stream:
-        stream.write(save(content, metadata={"format": FORMAT, "saturation": repr(float(shading.saturation))}))
+        stream.write(save(tensors, metadata=said))
+
+
+def _compressed(planes: np.ndarray) -> tuple[list[Tensor], Tensor]:
+    """Each plane as a lossless picture of 16-bit steps, and (offset, step) of each; hot sites are the widest range."""
+    import imagecodecs  # machines that only train may lack it
+
+    codes, steps = [], []
+    for plane in planes:
+        low, high = float(plane.min()), float(plane.max())
+        grain = 1.4826 * float(np.median(np.abs(plane - np.median(plane))))
+        step = max(_FINE * grain, (high - low) / 65_000, 1e-12)
+        whole = np.rint((plane - low) / step).astype(np.uint16)
+        codes.append(torch.frombuffer(bytearray(imagecodecs.png_encode(whole, level=6)), dtype=torch.uint8))
+        steps.append((low, step))
+    return codes, torch.tensor(steps, dtype=torch.float64)
+
+
+def _decompressed(tensors: dict[str, Tensor], name: str) -> Tensor:
+    """Inverse of `_compressed`, (planes, h, w)."""
+    import imagecodecs
+
+    planes = []
+    for plane, (low, step) in enumerate(tensors[f"{name}.steps"].tolist()):
+        codes = imagecodecs.png_decode(tensors[f"{name}.{plane}"].numpy().tobytes())
+        planes.append(torch.from_numpy(codes.astype(np.float32)).mul_(step).add_(low))
+    return torch.stack(planes)
 
 
 def load_dark_shading(path: str | os.PathLike[str]) -> DarkShading:
@@ -63,11 +94,11 @@ def load_dark_shading(path: str | os.PathLike[str]) -> DarkShading:
         raise ValueError(f"{path}: not a dark shading ({said}); make it anew from the dark frames")
     try:
         errors = tuple((float(iso), float(error)) for iso, error in tensors["black_level_error"].tolist())
-        slope, offset = tensors["slope"], tensors["offset"]
+        slope, offset = (_decompressed(tensors, name) for name in ("slope", "offset"))
         if slope.ndim != 3 or slope.shape != offset.shape or not errors:
             raise ValueError("its maps have different shapes")
-        return DarkShading(slope.float(), offset.float(), errors, float(metadata["saturation"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return DarkShading(slope, offset, errors, float(metadata["saturation"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged ({error}); make it anew from the dark frames") from error
 
 

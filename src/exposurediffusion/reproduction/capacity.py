@@ -11,7 +11,7 @@ import numpy as np
 
 from exposurediffusion.evaluation.cost import Cost
 from exposurediffusion.evaluation.summary import Score
-from exposurediffusion.reproduction.style import COLOURS, GREY, canvas, logarithmic, number, say_if_empty
+from exposurediffusion.rendering.plotting import COLOURS, GREY, canvas, logarithmic, number, say_if_empty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

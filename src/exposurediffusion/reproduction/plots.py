@@ -16,7 +16,7 @@ from torch import Tensor
 
 from exposurediffusion.evaluation.pictures import side_by_side
 from exposurediffusion.evaluation.summary import Score
-from exposurediffusion.reproduction.style import MISSING, canvas, legend_below, look, number, say_if_empty, ticks_at
+from exposurediffusion.rendering.plotting import MISSING, canvas, legend_below, look, number, say_if_empty, ticks_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def canvas(
-    path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | io.BytesIO,
     columns: int,
     size: tuple[float, float],
     rows: int = 1,
@@ -53,7 +54,7 @@ def canvas(
     No window system and no state of matplotlib's `pyplot` are touched.
 
     Args:
-        path: of the file.
+        target: path of the file, or a stream to write to.
         columns: panels in a row.
         size: of the whole, inches.
         rows: of panels.
@@ -72,7 +73,7 @@ def canvas(
     with matplotlib.rc_context(_STYLE):
         figure = module.Figure(figsize=size, layout="constrained")
         yield list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
-        with atomic(path) as stream:
+        with nullcontext(target) if isinstance(target, io.BytesIO) else atomic(target) as stream:
             figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": SOFTWARE_NAME})
 
 

@@ -1,0 +1,308 @@
+"""The photon transfer of one ISO: how the variance of evenly lit frames grows with their mean.
+
+Janesick, "Photon Transfer" (SPIE, 2007). Two frames of one exposure are subtracted, so that fixed pattern and
+vignetting do not count. Their difference is looked at in blocks of each colour. The line "variance = gain * mean + read
+variance" is fitted to the blocks below the signal at which the sensor is no longer linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import t as student
+
+from exposurediffusion.calibration.interval import Interval
+from exposurediffusion.calibration.shots import NotEnough, Shot, above_black, check_alike
+from exposurediffusion.physics.sensor import RawFrame
+
+_SAME_LIGHT = 0.03  # relative difference of the means of two frames of one exposure
+_BLOCK = 32  # side of a block, in sites of a colour
+_BLOCKS = 16  # blocks along a side, at most
+_AT_THE_END = 0.002  # part of a block's sites at the last value from which on it is clipped
+_STRAY = 5.0  # standard deviations from which on a difference is no noise
+_OFF = 0.04  # relative deviation of the variance from the line at which the sensor is no longer linear
+_SURE = 4.0  # standard errors by which it has to be off
+_UNEVEN = 0.5  # spread of the blocks' means over their mean from which on a flat is none
+_MOVED = 2.0  # ratio of the blocks' mean difference to that of noise from which on the picture has moved
+
+
+@dataclass(frozen=True)
+class FlatPairs:
+    """Blocks of all pairs of one ISO; arrays of (blocks).
+
+    Attributes:
+        iso: the setting.
+        pairs: number of pairs.
+        mean: DN above black.
+        variance: of the noise of one frame, DN squared.
+        sites: that a block's figures are of.
+        exposure: number of the pair.
+        shutter: of each pair, seconds; NaN: unknown.
+        limit: DN above black at which values end; infinite where none did.
+        gaps: signals above which values are missing between those that occur, DN above black; infinite: nowhere.
+    """
+
+    iso: float
+    pairs: int
+    mean: np.ndarray
+    variance: np.ndarray
+    sites: np.ndarray
+    exposure: np.ndarray
+    shutter: np.ndarray
+    limit: float
+    gaps: float
+
+
+@dataclass(frozen=True)
+class PhotonTransfer:
+    """The line through the blocks.
+
+    Attributes:
+        gain: K, DN per electron.
+        read: light-free standard deviation, rows and rounding included, DN.
+        linear_to: DN above black to which the line holds.
+        blocks: that it goes through.
+        curvature: relative deviation of the variance from the line in the middle of its range, by a parabola.
+    """
+
+    gain: Interval
+    read: Interval
+    linear_to: float
+    blocks: int
+    curvature: Interval
+
+
+def pair_up(shots: Sequence[Shot], problem: Callable[[str], None]) -> list[tuple[Shot, Shot]]:
+    """Neighbouring shots of the same exposure time, in the order of their names, two by two.
+
+    Args:
+        shots: of one ISO. Those without an exposure time are paired as they come.
+        problem: is given a line for each that stays alone.
+    """
+    groups: dict[float | None, list[Shot]] = {}
+    for shot in shots:
+        groups.setdefault(shot.shutter, []).append(shot)
+    pairs = []
+    for shutter, group in groups.items():
+        pairs += list(zip(group[::2], group[1::2], strict=False))
+        if len(group) % 2:
+            of = f"of {shutter:g} s" if shutter else "of this ISO"
+            problem(f"{group[-1].path}: the only frame {of} without a partner; flats are shot in pairs")
+    return pairs
+
+
+def measure_flats(
+    shots: Sequence[Shot],
+    first: Shot,
+    like: RawFrame,
+    black: np.ndarray,
+    hot: np.ndarray | None,
+    problem: Callable[[str], None],
+    tick: Callable[[], None],
+) -> FlatPairs:
+    """Measure the flat frames of one ISO, two frames at a time.
+
+    Args:
+        shots: of one ISO.
+        first, like: a shot and its frame, whose camera, size and levels the others have to share.
+        black: level of each site of the first tile, DN above that of `like`, (sites).
+        hot: sites to leave out, (rows, columns) bool; None: none.
+        problem: is given a line for each pair that is left out.
+        tick: is called after each reading.
+
+    Raises:
+        NotEnough: no usable pair.
+        ValueError: another camera, size or filter array.
+    """
+    figures, shutters, limits, gaps = [], [], [], []
+    for one, two in pair_up(shots, problem):
+        try:
+            frames = [shot.read() for shot in (one, two)]
+        except (ValueError, OSError) as error:
+            problem(str(error))
+            continue
+        finally:
+            tick()
+            tick()
+        for shot, frame in zip((one, two), frames, strict=True):
+            check_alike(shot, frame, first, like)
+        pair = tuple(above_black(frame, like.sensor) for frame in frames)
+        try:
+            blocks, limit, gap = _measure_pair(one, two, pair, like, black, hot)
+        except ValueError as error:
+            problem(str(error))
+            continue
+        figures.append(np.column_stack([blocks, np.full(len(blocks), len(shutters))]))
+        shutters.append(one.shutter or np.nan)
+        limits.append(limit)
+        gaps.append(gap)
+    if not figures:
+        raise NotEnough(f"ISO {shots[0].iso:g}: no usable pair of flat frames")
+    mean, variance, sites, exposure = np.concatenate(figures).T
+    return FlatPairs(
+        shots[0].iso,
+        len(shutters),
+        mean,
+        variance,
+        sites,
+        exposure.astype(int),
+        np.array(shutters),
+        min(limits),
+        min(gaps),
+    )
+
+
+def _measure_pair(
+    one: Shot, two: Shot, pair: tuple[np.ndarray, ...], like: RawFrame, black: np.ndarray, hot: np.ndarray | None
+) -> tuple[np.ndarray, float, float]:
+    """Mean, variance and number of sites of each block, (blocks, 3); where values end, and where they have gaps."""
+    found, limits, gaps, moved, spread = [], [], [], [], 0.0
+    for (rows, columns, _), own in zip(like.sensor.sites, black, strict=True):
+        colour = [values[rows, columns] - np.float32(own) for values in pair]
+        use = ~hot[rows, columns] if hot is not None else np.ones(colour[0].shape, bool)
+        means = [float(values[use].mean()) for values in colour]
+        if abs(means[0] - means[1]) > _SAME_LIGHT * max(*means, 1.0):
+            off = 100 * abs(means[0] - means[1]) / max(*means, 1.0)
+            raise ValueError(
+                f"{one.path}, {two.path}: their light differs by {off:.0f} %: shoot pairs at once, in steady light"
+            )
+        scale = max(means[0], 1e-9) / max(means[1], 1e-9)
+        low, end = _ends(colour[0][use])
+        blocks = list(_blocks(colour, use, scale, low, end))
+        found += [block[:3] for block in blocks]
+        if len(blocks) > 1:
+            means_of = np.array([block[0] for block in blocks])
+            spread = max(spread, float(means_of.std() / max(means_of.mean(), 1.0)))
+        moved += [(block[3], block[1] * (1 + scale**2) / block[2]) for block in blocks]
+        limits.append(end)
+        gaps.append(_gaps(colour[0]))
+    if not found:
+        raise ValueError(f"{one.path}, {two.path}: clipped all over: expose less")
+    if spread > _UNEVEN:
+        raise ValueError(f"{one.path}, {two.path}: not flat: photograph one evenly lit area, out of focus")
+    squares = np.array(moved)
+    if len(squares) > 8 * len(like.sensor.sites) and np.median(squares[:, 0] / squares[:, 1]) > _MOVED:
+        raise ValueError(f"{one.path}, {two.path}: the picture changed between them: tripod, steady light, no motif")
+    return np.array(found), min(limits), min(gaps)
+
+
+def _blocks(
+    colour: Sequence[np.ndarray], use: np.ndarray, scale: float, low: float, end: float
+) -> Iterator[tuple[float, float, int, float]]:
+    """Mean, variance, number of sites and squared mean difference of each block that is not clipped."""
+    parts = [min(_BLOCKS, max(1, n // _BLOCK)) for n in use.shape]
+    edges = [np.linspace(0, n, count + 1).astype(int) for n, count in zip(use.shape, parts, strict=True)]
+    for top, bottom in pairwise(edges[0]):
+        for left, right in pairwise(edges[1]):
+            block = (slice(top, bottom), slice(left, right))
+            a, b = (values[block][use[block]] for values in colour)
+            if len(a) < 64 or ((a >= end) | (a <= low)).mean() > _AT_THE_END:
+                continue
+            difference = a - scale * b
+            stray = np.abs(difference - np.median(difference)) > _STRAY * difference.std()
+            a, b, difference = a[~stray], b[~stray], difference[~stray]
+            variance = float(difference.var(ddof=1, dtype=np.float64)) / (1 + scale**2)
+            yield float(a.mean() + b.mean()) / 2, variance, len(difference), float(difference.mean()) ** 2
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """DN at which values pile up, below and above; infinite where they do not."""
+    codes, counts = np.unique(values, return_counts=True)
+    ends = []
+    for last, next_to, nowhere in ((0, 1, -np.inf), (-1, -2, np.inf)):
+        piled = len(codes) < 2 or counts[last] > max(counts[next_to], _AT_THE_END * values.size)
+        ends.append(float(codes[last]) if piled else nowhere)
+    return ends[0], ends[1]
+
+
+def _gaps(values: np.ndarray) -> float:
+    """The signal at which a third or more of the values between those that occur are missing, DN; infinite: none is."""
+    codes, counts = np.unique(values, return_counts=True)
+    if len(codes) < 3:
+        return float("inf")
+    low, high = np.quantile(values, (0.25, 0.75))
+    span = (high - low) / float(np.diff(codes).min()) + 1
+    enough = counts[(codes >= low) & (codes <= high)].sum() > 50 * span
+    present = np.count_nonzero((codes >= low) & (codes <= high))
+    return float(low) if enough and span > 8 and present < 0.67 * span else float("inf")
+
+
+def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> PhotonTransfer:
+    """Fit the photon transfer line.
+
+    Args:
+        pairs: of one ISO.
+        dark: light-free variance of dark frames (DN squared) and its standard error; None: not known.
+
+    Raises:
+        NotEnough: too few blocks for a line.
+    """
+    inside = pairs.mean < (0.95 * pairs.limit if np.isfinite(pairs.limit) else np.inf)
+    limit = float(pairs.mean[inside].max(initial=0.0))
+    if inside.sum() < 8 or limit <= 0:
+        raise NotEnough(f"ISO {pairs.iso:g}: too few blocks that are not clipped for a photon transfer curve")
+    edges = np.quantile(pairs.mean[inside], np.linspace(0, 1, min(25, inside.sum() // 4) + 1))
+    use = inside & (pairs.mean <= limit / 2) if (inside & (pairs.mean <= limit / 2)).sum() >= 8 else inside
+    linear_to = limit
+    for low, high in pairwise(edges):
+        if high <= limit / 2:
+            continue
+        line, _, _ = _solve(pairs, use, dark, 1)
+        here = inside & (pairs.mean > low) & (pairs.mean <= high)
+        if not here.any():
+            continue
+        expected = np.maximum(line @ np.vander(pairs.mean[here], 2, increasing=True).T, 1e-12)
+        ratio = np.average(pairs.variance[here] / expected, weights=pairs.sites[here])
+        error = np.sqrt(2 / pairs.sites[here].sum())
+        if abs(ratio - 1) > max(_OFF, _SURE * error):
+            linear_to = float(low)
+            break
+        use = use | here
+    line, covariance, freedom = _solve(pairs, use, dark, 1)
+    bent, spread, _ = _solve(pairs, use, dark, 2)
+    wide = float(student.ppf(0.975, max(1, freedom)))
+    middle = float(np.median(pairs.mean[use]))
+
+    def interval(value: float, variance: float) -> Interval:
+        half = wide * variance**0.5
+        return Interval(value, value - half, value + half)
+
+    expected = max(float(line[0] + line[1] * middle), 1e-12)
+    return PhotonTransfer(
+        gain=interval(float(line[1]), float(covariance[1, 1])),
+        read=interval(float(line[0]), float(covariance[0, 0])).root,
+        linear_to=linear_to,
+        blocks=int(use.sum()),
+        curvature=interval(float(bent[2]) * middle**2 / expected, float(spread[2, 2]) * (middle**2 / expected) ** 2),
+    )
+
+
+def _solve(
+    pairs: FlatPairs, use: np.ndarray, dark: tuple[float, float] | None, degree: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Coefficients by rising power, their covariance by the scatter, and the degrees of freedom.
+
+    A variance of N sites has the relative error sqrt(2 / N): weights are those of the fit itself, in four rounds.
+    """
+    mean, variance, sites = pairs.mean[use], pairs.variance[use], pairs.sites[use]
+    if dark is not None:
+        mean, variance = np.append(mean, 0.0), np.append(variance, dark[0])
+    design = np.vander(mean, degree + 1, increasing=True)
+    fitted = np.maximum(variance, 1e-12)
+    solution = np.zeros(degree + 1)
+    weights = np.ones_like(fitted)
+    for _ in range(4):
+        error = fitted[: len(sites)] * np.sqrt(2 / sites)
+        if dark is not None:
+            error = np.append(error, max(dark[1], 1e-12))
+        weights = 1 / error
+        scale = np.maximum(np.abs(design).max(axis=0), 1e-12)
+        solution = np.linalg.lstsq(design * weights[:, None] / scale, variance * weights, rcond=None)[0] / scale
+        fitted = np.maximum(design @ solution, 1e-12 * max(variance.max(), 1e-12))
+    freedom = len(mean) - degree - 1
+    residual = (variance - design @ solution) * weights
+    normal = (design * weights[:, None]).T @ (design * weights[:, None])
+    return solution, np.linalg.pinv(normal) * max(1.0, float(residual @ residual) / max(1, freedom)), freedom

@@ -1,0 +1,157 @@
+"""The frames of a calibration: which files there are, at which ISO, and their mosaics."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.raw.read import read_metadata, read_raw
+
+_TIFFS = (".tif", ".tiff")
+
+
+class NotEnough(ValueError):
+    """What there is of an ISO does not suffice; other ISOs may."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A file, and what is known of its exposure.
+
+    Attributes:
+        path: a raw file, or a TIFF that holds a mosaic.
+        iso: sensitivity setting.
+        shutter: exposure time, seconds; None: unknown.
+        camera: make and model; empty: the file does not say.
+        sensor: colour filter array and levels of a TIFF; None: the file says.
+    """
+
+    path: Path
+    iso: float
+    shutter: float | None = None
+    camera: str = ""
+    sensor: Sensor | None = field(default=None, repr=False)
+
+    def read(self) -> RawFrame:
+        """The frame.
+
+        Raises:
+            ValueError: the file is damaged, or no mosaic.
+            OSError: the file cannot be opened.
+        """
+        if self.sensor is None:
+            return read_raw(self.path)
+        try:
+            with tifffile.TiffFile(self.path) as file:
+                mosaic = file.asarray()
+        except Exception as error:  # the decoder raises what it likes at a damaged file
+            raise ValueError(f"{self.path}: cannot be read as a TIFF ({error})") from error
+        if mosaic.ndim != 2 or mosaic.dtype.kind not in "uf":
+            raise ValueError(f"{self.path}: no mosaic (shape {mosaic.shape}, {mosaic.dtype}): one number for each site")
+        return RawFrame(mosaic, self.sensor, Metadata(iso=self.iso, shutter=self.shutter, source=str(self.path)))
+
+
+def find_shots(
+    folder: Path,
+    problem: Callable[[str], None],
+    sensor: Sensor | None = None,
+    listing: Path | None = None,
+    iso: float | None = None,
+) -> list[Shot]:
+    """The shots of a folder, by name.
+
+    Args:
+        folder: of raw files, or with `sensor` of TIFF mosaics; is searched with its subfolders.
+        problem: is given a line for each file that cannot be used.
+        sensor: of TIFF mosaics; None: there are none.
+        listing: a CSV with the columns file (below the folder), iso and, if known, shutter (seconds); None: the files'
+            own metadata say.
+        iso: of files that say none.
+
+    Raises:
+        ValueError: no such folder, nothing in it, or a listing that is none.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: {'a file, give its folder' if folder.exists() else 'no such folder'}")
+    stated = _stated(listing) if listing else None
+    files = _mosaics(folder) if sensor else find_raws(folder, recursive=True)
+    if stated is not None:
+        listed = {(folder / name).resolve() for name in stated}
+        for missing in sorted(path for path in listed if not path.is_file()):
+            problem(f"{missing}: is in {listing}, and there is no such file")
+        files = [path for path in files if path.resolve() in listed]
+    if not files:
+        kind = "TIFF files" if sensor else "raw files (of TIFF mosaics say the colour filter array: --cfa RGGB)"
+        raise ValueError(f"{folder}: no {kind}")
+    by_path = {(folder / name).resolve(): row for name, row in (stated or {}).items()}
+    shots = []
+    for path in files:
+        try:
+            shots.append(_shot(path, by_path.get(path.resolve()), sensor, iso))
+        except (ValueError, OSError) as error:
+            problem(str(error))
+    return shots
+
+
+def _shot(path: Path, row: tuple[float, float | None] | None, sensor: Sensor | None, iso: float | None) -> Shot:
+    said = Metadata() if sensor else read_metadata(path)
+    setting, shutter = row or (said.iso or iso, said.shutter)
+    if not setting:
+        raise ValueError(f"{path}: says no ISO: give --list, a CSV with file,iso,shutter, or --iso for all")
+    return Shot(path, setting, shutter, said.camera, sensor)
+
+
+def _mosaics(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _TIFFS and path.is_file())
+
+
+def _stated(listing: Path) -> dict[str, tuple[float, float | None]]:
+    """ISO and shutter of each file that a CSV names."""
+    try:
+        with listing.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{listing}: cannot be read as a CSV ({error})") from error
+    if not rows or not {"file", "iso"} <= set(rows[0]):
+        raise ValueError(f"{listing}: needs the columns file,iso and, if known, shutter")
+    stated: dict[str, tuple[float, float | None]] = {}
+    for line, row in enumerate(rows, 2):
+        try:
+            iso, shutter = float(row["iso"]), _seconds(row.get("shutter") or "")
+        except ValueError as error:
+            raise ValueError(f"{listing}: line {line}: {error}") from error
+        if not 0 < iso < 1e8:
+            raise ValueError(f"{listing}: line {line}: an ISO is a positive number, got {iso:g}")
+        stated[row["file"]] = iso, shutter
+    return stated
+
+
+def _seconds(text: str) -> float | None:
+    """What "1/30" or "0.033" means; None: nothing is said."""
+    if not text.strip():
+        return None
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
+
+
+def check_alike(shot: Shot, frame: RawFrame, first: Shot, like: RawFrame) -> None:
+    """Raise ValueError if a frame is of another camera, size or colour filter array than the first."""
+    kinds = [f"{s.camera or 'unknown camera'}, {f.sensor.cfa.name}, {f.shape[1]}x{f.shape[0]}"
+             for s, f in ((shot, frame), (first, like))]  # fmt: skip
+    if kinds[0] != kinds[1] or frame.sensor.cfa != like.sensor.cfa:
+        raise ValueError(f"{shot.path} ({kinds[0]}) and {first.path} ({kinds[1]}) differ: one camera at a time")
+
+
+def above_black(frame: RawFrame, reference: Sensor) -> np.ndarray:
+    """The mosaic in DN above the black level of `reference`, float32 (rows, columns)."""
+    values = frame.mosaic.astype(np.float32)
+    for rows, columns, black in reference.sites:
+        values[rows, columns] -= np.float32(black)
+    return values
