@@ -24,6 +24,8 @@ _HOT = 8.0  # robust standard deviations by which a hot site stands out of the m
 _BLOCK = 32  # side in sites of a colour: what is smooth over it is shading, not a hot site
 _SAMPLE = 100_000  # sites of each frame whose law is looked at
 _CLIPPED = 0.02  # part of the sites at the least value from which on black is clipped
+_OF_READ, _OF_SHAPE, _HALF = 0.002, 0.0015, 4.0
+"""What the method errs by, on simulated sensors: of the read noise; of lambda; times this where black is clipped."""
 _SPECTRUM = 512  # figures of a spectrum that are kept
 
 
@@ -69,18 +71,25 @@ class DarkStack:
     @property
     def read(self) -> Interval:
         """Standard deviation of the read noise, DN."""
-        return Interval.of_mean(self.variance).root
+        found = Interval.of_mean(self.variance).root
+        return found.widened(self._method * _OF_READ * found.value)
 
     @property
     def shape(self) -> Interval:
         """Of the Tukey-lambda law."""
-        return Interval.of_mean(np.array([fit.shape for fit in self.fits]))
+        return Interval.of_mean(np.array([fit.shape for fit in self.fits])).widened(self._method * _OF_SHAPE)
 
     @property
     def scale(self) -> Interval:
         """Of the Tukey-lambda law, DN: the read noise over the law's own deviation."""
         units = np.array([float(tukey_lambda_variance(fit.shape)) for fit in self.fits])
-        return Interval.of_mean(np.sqrt(self.variance.clip(min=0) / units))
+        found = Interval.of_mean(np.sqrt(self.variance.clip(min=0) / units))
+        return found.widened(self._method * (_OF_READ + 2 * _OF_SHAPE) * found.value)
+
+    @property
+    def _method(self) -> float:
+        """How much more than with open black the method errs."""
+        return _HALF if self.clipped else 1.0
 
     @property
     def drift(self) -> float:
@@ -307,5 +316,5 @@ def _added(spread: _Spread, average: _Average, sample: np.ndarray) -> tuple[floa
 
 def _spectrum(offsets: np.ndarray) -> np.ndarray:
     """Power over frequency from 0 to a half per line, averaged to `_SPECTRUM` figures."""
-    power = np.abs(np.fft.rfft(offsets))[1:] ** 2 / len(offsets)
+    power = np.abs(np.fft.rfft(offsets))[1:-1] ** 2 / len(offsets)  # the ends are 0: colours have no mean
     return np.interp(np.linspace(0, 1, _SPECTRUM), np.linspace(0, 1, len(power)), power)

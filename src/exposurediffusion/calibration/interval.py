@@ -28,9 +28,10 @@ class Interval:
         """Of a variance, the standard deviation; what is below 0 counts as 0."""
         return Interval(*(float(np.sqrt(max(0.0, x))) for x in (self.value, self.low, self.high)))
 
-    def shifted(self, by: float) -> Interval:
-        """All of it moved."""
-        return Interval(self.value + by, self.low + by, self.high + by)
+    def widened(self, by: float) -> Interval:
+        """With what is not chance: an error of up to `by` of the method itself, added in squares."""
+        low, high = ((end**2 + by**2) ** 0.5 for end in (self.value - self.low, self.high - self.value))
+        return Interval(self.value, self.value - low, self.value + high)
 
     @property
     def relative(self) -> float:

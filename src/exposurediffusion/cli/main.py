@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": "simulate a dark capture of a photograph, enhance it, and compare",
     "info": "show what raw files say, and the noise that their camera has",
     "cameras": "list the calibrated cameras",
+    "calibrate": "measure the noise of one's own camera",
     "simulate": "make a data set in SID's or ELD's layout from clean pictures",
     "convert": "turn a checkpoint of the authors into weights",
     "prepare": "put clean pictures into one file to train from",
