@@ -97,7 +97,7 @@ class SimulatedSensor:
 
     def darks(self, count: int) -> list[Shot]:
         """Dark frames."""
-        return [self._shot(f"dark-{number:03}", self.frame()) for number in range(count)]
+        return [self.shot(f"dark-{number:03}", self.frame()) for number in range(count)]
 
     def flats(self, pairs: int, fullest: float = 0.7, falloff: float = 0.3) -> list[Shot]:
         """Pairs of flat frames, the brightest `fullest` of white, each pair 1.35 times as bright as that before.
@@ -112,8 +112,9 @@ class SimulatedSensor:
             for number, flicker in enumerate((1.0, 1.005)):
                 electrons = full * 1.35 ** (pair + 1 - pairs) * flicker
                 shutter = 1 / 2 ** (pairs - pair)
-                shots.append(self._shot(f"flat-{pair:02}-{number}", self.frame(electrons * lit), shutter))
+                shots.append(self.shot(f"flat-{pair:02}-{number}", self.frame(electrons * lit), shutter))
         return shots
 
-    def _shot(self, name: str, frame: RawFrame, shutter: float | None = None) -> HeldShot:
+    def shot(self, name: str, frame: RawFrame, shutter: float | None = None) -> HeldShot:
+        """A frame as one of the shots of this ISO."""
         return HeldShot(Path(f"{name}.dng"), self.iso, shutter, "Acme One", frame=frame)

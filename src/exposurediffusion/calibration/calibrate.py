@@ -35,7 +35,8 @@ class Calibration:
         darks: by ISO.
         flats, transfers: by ISO; of an ISO without usable flats there is none.
         gains: of each ISO with dark or flat frames, DN per electron.
-        problems: files that were left out, and ISOs that lack something, a sentence each.
+        problems: files that were left out, a sentence each.
+        lacking: ISOs that lack something, a sentence each.
     """
 
     shot: Shot
@@ -45,6 +46,7 @@ class Calibration:
     transfers: dict[float, PhotonTransfer] = field(default_factory=dict)
     gains: dict[float, Interval] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     @property
     def shading(self) -> DarkShading | None:
@@ -146,20 +148,26 @@ def calibrate(
     if not darks and not flats:
         raise ValueError("no frames: give dark frames and pairs of flat frames")
     first = (*darks, *flats)[0]
-    frame, problems = first.read(), []
+    frame = first.read()
+    problems: list[str] = []
+    lacking: list[str] = []
+
+    def leave_out(text: str) -> None:
+        problems.append(text)
+        problem(text)
 
     def say(text: str) -> None:
-        problems.append(text)
+        lacking.append(text)
         problem(text)
 
     measured: dict[float, DarkStack] = {}
     for iso, shots in _by_iso(darks).items():
         try:
-            measured[iso] = measure_darks(shots, first, frame, say, tick)
+            measured[iso] = measure_darks(shots, first, frame, leave_out, tick)
         except NotEnough as error:
             say(str(error))
     if darks and not measured:
-        raise ValueError("none of the dark frames can be used: " + problems[-1])
+        raise ValueError(f"none of the dark frames can be used: {[*lacking, *problems][-1]}")
     pairs: dict[float, FlatPairs] = {}
     transfers: dict[float, PhotonTransfer] = {}
     for iso, shots in _by_iso(flats).items():
@@ -169,14 +177,15 @@ def calibrate(
             black = dark.level.mean(axis=0) - np.array(frame.sensor.black_level)
         hot = np.logical_or.reduce([d.hot for d in measured.values()]) if measured else None
         try:
-            pairs[iso] = measure_flats(shots, first, frame, black, hot, say, tick)
+            pairs[iso] = measure_flats(shots, first, frame, black, hot, leave_out, tick)
             transfers[iso] = fit_line(pairs[iso])
         except NotEnough as error:
             say(str(error))
     if not transfers:
-        raise ValueError("none of the flat frames can be used" + (f": {problems[-1]}" if problems else ""))
+        why = f": {[*lacking, *problems][-1]}" if lacking or problems else ", for there are none"
+        raise ValueError(f"none of the flat frames can be used{why}")
     gains = _gains(transfers, measured, say)
-    return Calibration(first, frame, measured, pairs, transfers, gains, tuple(problems))
+    return Calibration(first, frame, measured, pairs, transfers, gains, tuple(problems), tuple(lacking))
 
 
 def readings(darks: Sequence[Shot], flats: Sequence[Shot]) -> int:

@@ -197,7 +197,7 @@ def _stack(iso: float, sensor: Sensor, average: _Average, spreads: list[_Spread]
         column=column,
         fits=tuple(fits),
         quantisation=average.quantisation,
-        clipped=average.share < 1,
+        clipped=bool(average.share < 1),
         hot=average.hot,
         mean=average.mean,
     )
@@ -232,7 +232,7 @@ def _average(
     hot = np.zeros(like.shape, bool)
     for rows, columns, _ in like.sensor.sites:
         hot[rows, columns] = stands_out(total[rows, columns], deviation)
-    return _Average(used, total, hot, step, floor, above / len(used) / total.size)
+    return _Average(used, total, hot, step, floor, float(above / len(used) / total.size))
 
 
 def _read(

@@ -22,9 +22,12 @@ _SAME_LIGHT = 0.03  # relative difference of the means of two frames of one expo
 _BLOCK = 32  # side of a block, in sites of a colour
 _BLOCKS = 16  # blocks along a side, at most
 _AT_THE_END = 0.002  # part of a block's sites at the last value from which on it is clipped
+_PILE = 8  # values that are no accident
 _STRAY = 5.0  # standard deviations from which on a difference is no noise
 _OFF = 0.04  # relative deviation of the variance from the line at which the sensor is no longer linear
 _SURE = 4.0  # standard errors by which it has to be off
+_BENT = 0.01  # curvature that matters
+_FEWEST = 8  # blocks for a line
 _UNEVEN = 0.5  # spread of the blocks' means over their mean from which on a flat is none
 _MOVED = 2.0  # ratio of the blocks' mean difference to that of noise from which on the picture has moved
 
@@ -40,6 +43,7 @@ class FlatPairs:
         variance: of the noise of one frame, DN squared.
         sites: that a block's figures are of.
         exposure: number of the pair.
+        site: of the first tile, whose colour the block is of.
         shutter: of each pair, seconds; NaN: unknown.
         limit: DN above black at which values end; infinite where none did.
         gaps: signals above which values are missing between those that occur, DN above black; infinite: nowhere.
@@ -51,6 +55,7 @@ class FlatPairs:
     variance: np.ndarray
     sites: np.ndarray
     exposure: np.ndarray
+    site: np.ndarray
     shutter: np.ndarray
     limit: float
     gaps: float
@@ -61,18 +66,22 @@ class PhotonTransfer:
     """The line through the blocks.
 
     Attributes:
-        gain: K, DN per electron.
+        gain: K, DN per electron: the slope of the line, or where the photon transfer is bent, its slope at no light.
+        gains: of each site of the first tile; they differ where the camera multiplies colours. None: too few blocks.
         read: light-free standard deviation, rows and rounding included, DN.
         linear_to: DN above black to which the line holds.
         blocks: that it goes through.
         curvature: relative deviation of the variance from the line in the middle of its range, by a parabola.
+        bent: whether that is no accident, and matters.
     """
 
     gain: Interval
+    gains: tuple[Interval | None, ...]
     read: Interval
     linear_to: float
     blocks: int
     curvature: Interval
+    bent: bool
 
 
 def pair_up(shots: Sequence[Shot], problem: Callable[[str], None]) -> list[tuple[Shot, Shot]]:
@@ -131,17 +140,21 @@ def measure_flats(
             check_alike(shot, frame, first, like)
         pair = tuple(above_black(frame, like.sensor) for frame in frames)
         try:
-            blocks, limit, gap = _measure_pair(one, two, pair, like, black, hot)
+            blocks, limit = _measure_pair(one, two, pair, like, black, hot)
         except ValueError as error:
             problem(str(error))
             continue
+        limits.append(limit)
+        gaps += [_gaps(pair[0][rows, columns]) for rows, columns, _ in like.sensor.sites]
+        if not len(blocks):
+            problem(f"{one.path}, {two.path}: clipped all over: expose less")
+            continue
         figures.append(np.column_stack([blocks, np.full(len(blocks), len(shutters))]))
         shutters.append(one.shutter or np.nan)
-        limits.append(limit)
-        gaps.append(gap)
     if not figures:
         raise NotEnough(f"ISO {shots[0].iso:g}: no usable pair of flat frames")
-    mean, variance, sites, exposure = np.concatenate(figures).T
+    finest = min(step for step, _, _ in gaps)
+    mean, variance, sites, site, exposure = np.concatenate(figures).T
     return FlatPairs(
         shots[0].iso,
         len(shutters),
@@ -149,18 +162,19 @@ def measure_flats(
         variance,
         sites,
         exposure.astype(int),
+        site.astype(int),
         np.array(shutters),
         min(limits),
-        min(gaps),
+        min(low if step > finest else gap for step, gap, low in gaps),
     )
 
 
 def _measure_pair(
     one: Shot, two: Shot, pair: tuple[np.ndarray, ...], like: RawFrame, black: np.ndarray, hot: np.ndarray | None
-) -> tuple[np.ndarray, float, float]:
-    """Mean, variance and number of sites of each block, (blocks, 3); where values end, and where they have gaps."""
-    found, limits, gaps, moved, spread = [], [], [], [], 0.0
-    for (rows, columns, _), own in zip(like.sensor.sites, black, strict=True):
+) -> tuple[np.ndarray, float]:
+    """Mean, variance, number of sites and site of each block, (blocks, 4); where values end, DN above black."""
+    found, limits, moved, spread = [], [], [], 0.0
+    for site, ((rows, columns, _), own) in enumerate(zip(like.sensor.sites, black, strict=True)):
         colour = [values[rows, columns] - np.float32(own) for values in pair]
         use = ~hot[rows, columns] if hot is not None else np.ones(colour[0].shape, bool)
         means = [float(values[use].mean()) for values in colour]
@@ -172,21 +186,18 @@ def _measure_pair(
         scale = max(means[0], 1e-9) / max(means[1], 1e-9)
         low, end = _ends(colour[0][use])
         blocks = list(_blocks(colour, use, scale, low, end))
-        found += [block[:3] for block in blocks]
+        found += [(*block[:3], site) for block in blocks]
         if len(blocks) > 1:
             means_of = np.array([block[0] for block in blocks])
             spread = max(spread, float(means_of.std() / max(means_of.mean(), 1.0)))
         moved += [(block[3], block[1] * (1 + scale**2) / block[2]) for block in blocks]
         limits.append(end)
-        gaps.append(_gaps(colour[0]))
-    if not found:
-        raise ValueError(f"{one.path}, {two.path}: clipped all over: expose less")
     if spread > _UNEVEN:
         raise ValueError(f"{one.path}, {two.path}: not flat: photograph one evenly lit area, out of focus")
     squares = np.array(moved)
     if len(squares) > 8 * len(like.sensor.sites) and np.median(squares[:, 0] / squares[:, 1]) > _MOVED:
         raise ValueError(f"{one.path}, {two.path}: the picture changed between them: tripod, steady light, no motif")
-    return np.array(found), min(limits), min(gaps)
+    return np.array(found).reshape(-1, 4), min(limits)
 
 
 def _blocks(
@@ -213,21 +224,26 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
     codes, counts = np.unique(values, return_counts=True)
     ends = []
     for last, next_to, nowhere in ((0, 1, -np.inf), (-1, -2, np.inf)):
-        piled = len(codes) < 2 or counts[last] > max(counts[next_to], _AT_THE_END * values.size)
+        piled = len(codes) < 2 or counts[last] > max(_PILE, 3 * counts[next_to], _AT_THE_END * values.size)
         ends.append(float(codes[last]) if piled else nowhere)
     return ends[0], ends[1]
 
 
-def _gaps(values: np.ndarray) -> float:
-    """The signal at which a third or more of the values between those that occur are missing, DN; infinite: none is."""
+def _gaps(values: np.ndarray) -> tuple[float, float, float]:
+    """Step between the values of a flat frame; the signal at which many of those between are missing; any signal, DN.
+
+    Of codes that each N sites are expected to have, a part of 1 - exp(-N) occurs.
+    """
     codes, counts = np.unique(values, return_counts=True)
     if len(codes) < 3:
-        return float("inf")
-    low, high = np.quantile(values, (0.25, 0.75))
-    span = (high - low) / float(np.diff(codes).min()) + 1
-    enough = counts[(codes >= low) & (codes <= high)].sum() > 50 * span
-    present = np.count_nonzero((codes >= low) & (codes <= high))
-    return float(low) if enough and span > 8 and present < 0.67 * span else float("inf")
+        return 1.0, float("inf"), float(codes[0])
+    step = float(np.diff(codes).min())
+    low, high = (float(x) for x in np.quantile(values, (0.25, 0.75)))
+    middle = (codes >= low) & (codes <= high)
+    span = (high - low) / step + 1
+    expected = span * (1 - np.exp(-counts[middle].sum() / span))
+    missing = counts[middle].sum() > span > 8 and middle.sum() < 0.67 * expected
+    return step, low if missing else float("inf"), low
 
 
 def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> PhotonTransfer:
@@ -242,10 +258,10 @@ def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> Photo
     """
     inside = pairs.mean < (0.95 * pairs.limit if np.isfinite(pairs.limit) else np.inf)
     limit = float(pairs.mean[inside].max(initial=0.0))
-    if inside.sum() < 8 or limit <= 0:
+    if inside.sum() < _FEWEST or limit <= 0:
         raise NotEnough(f"ISO {pairs.iso:g}: too few blocks that are not clipped for a photon transfer curve")
     edges = np.quantile(pairs.mean[inside], np.linspace(0, 1, min(25, inside.sum() // 4) + 1))
-    use = inside & (pairs.mean <= limit / 2) if (inside & (pairs.mean <= limit / 2)).sum() >= 8 else inside
+    use = inside & (pairs.mean <= limit / 2) if (inside & (pairs.mean <= limit / 2)).sum() >= _FEWEST else inside
     linear_to = limit
     for low, high in pairwise(edges):
         if high <= limit / 2:
@@ -261,23 +277,37 @@ def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> Photo
             linear_to = float(low)
             break
         use = use | here
-    line, covariance, freedom = _solve(pairs, use, dark, 1)
-    bent, spread, _ = _solve(pairs, use, dark, 2)
-    wide = float(student.ppf(0.975, max(1, freedom)))
-    middle = float(np.median(pairs.mean[use]))
-
-    def interval(value: float, variance: float) -> Interval:
-        half = wide * variance**0.5
-        return Interval(value, value - half, value + half)
-
-    expected = max(float(line[0] + line[1] * middle), 1e-12)
+    line, curvature, bent = _line(pairs, use, dark)
+    sites = [use & (pairs.site == site) for site in range(pairs.site.max() + 1)]
     return PhotonTransfer(
-        gain=interval(float(line[1]), float(covariance[1, 1])),
-        read=interval(float(line[0]), float(covariance[0, 0])).root,
+        gain=line[1],
+        gains=tuple(_line(pairs, own, dark)[0][1] if own.sum() >= _FEWEST else None for own in sites),
+        read=line[0].root,
         linear_to=linear_to,
         blocks=int(use.sum()),
-        curvature=interval(float(bent[2]) * middle**2 / expected, float(spread[2, 2]) * (middle**2 / expected) ** 2),
+        curvature=curvature,
+        bent=bent,
     )
+
+
+def _line(
+    pairs: FlatPairs, use: np.ndarray, dark: tuple[float, float] | None
+) -> tuple[tuple[Interval, Interval], Interval, bool]:
+    """Variance at no light and slope there; how bent the photon transfer is, and whether that counts."""
+    middle = float(np.median(pairs.mean[use]))
+    solutions = [_solve(pairs, use, dark, degree) for degree in (1, 2)]
+
+    def interval(degree: int, place: int, factor: float = 1.0) -> Interval:
+        values, covariance, freedom = solutions[degree - 1]
+        half = float(student.ppf(0.975, max(1, freedom)) * covariance[place, place] ** 0.5) * factor
+        value = float(values[place]) * factor
+        return Interval(value, value - half, value + half)
+
+    at_middle = float(solutions[0][0] @ (1.0, middle))
+    curvature = interval(2, 2, middle**2 / max(at_middle, 1e-12))
+    bent = abs(curvature.value) > _BENT and curvature.low * curvature.high > 0
+    degree = 2 if bent else 1
+    return (interval(degree, 0), interval(degree, 1)), curvature, bent
 
 
 def _solve(

@@ -13,7 +13,7 @@ from exposurediffusion.calibration.interval import Interval
 _DARKS, _PAIRS = 16, 8  # that one wants at each ISO
 _GAIN, _READ = 0.02, 0.03  # relative half widths of intervals that are good enough
 _TUKEY = 0.99  # squared correlation below which the noise follows no Tukey-lambda law
-_CURVED = 0.02  # bend of the photon transfer that matters
+_MULTIPLIED = 1.04  # ratio of two colours' gains that no chance makes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Finding:
 
 def verdict(calibration: Calibration) -> list[Finding]:
     """What is to be said, the worst first."""
-    findings = [Finding("poor", text) for text in calibration.problems]
+    findings = [Finding("poor", text) for text in calibration.lacking]
+    findings += [Finding("fair", text) for text in calibration.problems]
     for iso in calibration.gains:
         findings += [*_of_darks(calibration, iso), *_of_flats(calibration, iso)]
     if len(calibration.darks) < 3:
@@ -85,10 +86,15 @@ def _of_flats(calibration: Calibration, iso: float) -> list[Finding]:
     if pairs.limit < 0.98 * saturation:
         text = f"values end at {pairs.limit:.0f} DN above black, before the white level of the file ({saturation:.0f})"
         found.append(Finding("fair", f"ISO {iso:g}: {text}"))
-    bend = transfer.curvature
-    if abs(bend.value) > _CURVED and bend.low * bend.high > 0:
-        text = f"the photon transfer is bent by {100 * bend.value:.1f} %: the sensor, or the black level, is not linear"
+    if transfer.bent:
+        bend = 100 * transfer.curvature.value
+        text = f"the photon transfer is bent ({bend:.1f} % half way): the gain is that at little light"
         found.append(Finding("fair", f"ISO {iso:g}: {text}"))
+    gains = [gain for gain in transfer.gains if gain is not None]
+    least, most = (choose(gains, key=lambda gain: gain.value, default=transfer.gain) for choose in (min, max))
+    if most.low > least.high and most.value > _MULTIPLIED * least.value:
+        text = f"colours have gains from {least.value:.3g} to {most.value:.3g} DN/e: the camera multiplies some of them"
+        found.append(Finding("fair", f"ISO {iso:g}: {text}; the profile has one for all"))
     if not found:
         found.append(Finding("good", f"ISO {iso:g}: {pairs.pairs} pairs of flats, gain {_sure(transfer.gain)} DN/e"))
     return found
