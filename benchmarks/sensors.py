@@ -43,7 +43,7 @@ class SimulatedSensor:
         hot: number of hot sites.
         step: width of the steps of its values, DN.
         floor: DN below which nothing is recorded.
-        bend: part of the light that is lost at white (non-linearity grows with the square of the signal).
+        bend: part of the signal that is lost at white, in proportion to the signal below.
         iso: that its files say.
         cfa: colour filter array.
     """
@@ -86,7 +86,7 @@ class SimulatedSensor:
         generator, (height, width) = self._generator, self.shape
         light = torch.as_tensor(electrons, dtype=torch.float32).expand(self.shape).contiguous()
         values = self.gain * poisson(light, generator).double() if float(light.max()) > 0 else light.double()
-        values = values * (1 - self.bend * (values / (self.white - self.black)).clamp(0, 1) ** 2)
+        values = values * (1 - self.bend * (values / (self.white - self.black)).clamp(0, 1))
         values += self._pattern + self.black
         values += self.scale * tukey_lambda(torch.tensor([self.tukey]), (1, height, width), generator)[0]
         values += self.row * torch.randn((height, 1), generator=generator)

@@ -53,9 +53,10 @@ def test_where_values_end_and_where_the_sensor_bends() -> None:
     assert full.limit == pytest.approx(6000 - 512 - 1, abs=1)
     assert fit_line(full).gain.value == pytest.approx(1.5, rel=0.02)
     straight = fit_line(measure(SimulatedSensor(1, (256, 256), hot=0).flats(12, fullest=0.9)))
-    assert not straight.bent
+    assert straight.bend == 0
     bent = fit_line(measure(SimulatedSensor(1, (256, 256), hot=0, bend=0.08).flats(12, fullest=0.9)))
-    assert bent.bent or bent.linear_to < 0.8 * 15871
+    assert bent.bend < -0.01 or bent.linear_to < 0.8 * 15871
+    assert bent.linear_to < straight.linear_to
     assert bent.gain.value == pytest.approx(1.5, rel=0.03)
 
 

@@ -26,7 +26,7 @@ _PILE = 8  # values that are no accident
 _STRAY = 5.0  # standard deviations from which on a difference is no noise
 _OFF = 0.04  # relative deviation of the variance from the line at which the sensor is no longer linear
 _SURE = 4.0  # standard errors by which it has to be off
-_BENT = 0.01  # curvature that matters
+_BENT, _CERTAIN = 0.01, 1.7  # bend that matters; half 95 % intervals by which it is no accident
 _FEWEST = 8  # blocks for a line
 _UNEVEN = 0.5  # spread of the blocks' means over their mean from which on a flat is none
 _MOVED = 2.0  # ratio of the blocks' mean difference to that of noise from which on the picture has moved
@@ -69,10 +69,9 @@ class PhotonTransfer:
         gain: K, DN per electron: the slope of the line, or where the photon transfer is bent, its slope at no light.
         gains: of each site of the first tile; they differ where the camera multiplies colours. None: too few blocks.
         read: light-free standard deviation, rows and rounding included, DN.
-        linear_to: DN above black to which the line holds.
+        linear_to: DN above black to which a line holds.
         blocks: that it goes through.
-        curvature: relative deviation of the variance from the line in the middle of its range, by a parabola.
-        bent: whether that is no accident, and matters.
+        bend: relative change of the slope half way up, where the photon transfer is bent; else 0.
     """
 
     gain: Interval
@@ -80,8 +79,7 @@ class PhotonTransfer:
     read: Interval
     linear_to: float
     blocks: int
-    curvature: Interval
-    bent: bool
+    bend: float
 
 
 def pair_up(shots: Sequence[Shot], problem: Callable[[str], None]) -> list[tuple[Shot, Shot]]:
@@ -246,12 +244,14 @@ def _gaps(values: np.ndarray) -> tuple[float, float, float]:
     return step, low if missing else float("inf"), low
 
 
-def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> PhotonTransfer:
+def fit_line(pairs: FlatPairs) -> PhotonTransfer:
     """Fit the photon transfer line.
+
+    Where a parabola fits all blocks and its bend is no accident, the gain is its slope at no light. Otherwise a line is
+    followed upwards for as long as it holds.
 
     Args:
         pairs: of one ISO.
-        dark: light-free variance of dark frames (DN squared) and its standard error; None: not known.
 
     Raises:
         NotEnough: too few blocks for a line.
@@ -261,78 +261,66 @@ def fit_line(pairs: FlatPairs, dark: tuple[float, float] | None = None) -> Photo
     if inside.sum() < _FEWEST or limit <= 0:
         raise NotEnough(f"ISO {pairs.iso:g}: too few blocks that are not clipped for a photon transfer curve")
     edges = np.quantile(pairs.mean[inside], np.linspace(0, 1, min(25, inside.sum() // 4) + 1))
-    use = inside & (pairs.mean <= limit / 2) if (inside & (pairs.mean <= limit / 2)).sum() >= _FEWEST else inside
-    linear_to = limit
-    for low, high in pairwise(edges):
-        if high <= limit / 2:
-            continue
-        line, _, _ = _solve(pairs, use, dark, 1)
-        here = inside & (pairs.mean > low) & (pairs.mean <= high)
-        if not here.any():
-            continue
-        expected = np.maximum(line @ np.vander(pairs.mean[here], 2, increasing=True).T, 1e-12)
-        ratio = np.average(pairs.variance[here] / expected, weights=pairs.sites[here])
-        error = np.sqrt(2 / pairs.sites[here].sum())
-        if abs(ratio - 1) > max(_OFF, _SURE * error):
-            linear_to = float(low)
-            break
-        use = use | here
-    line, curvature, bent = _line(pairs, use, dark)
+    bins = [inside & (pairs.mean > low) & (pairs.mean <= high) for low, high in pairwise(edges)]
+    upper = [own for own in bins if own.any() and pairs.mean[own].max() > limit / 2]
+    curved = _solve(pairs, inside, 2)
+    curvature = _interval(curved, 2)
+    bend = curvature.value * float(np.median(pairs.mean[inside])) / max(float(curved[0][1]), 1e-12)
+    surely = abs(curvature.value) > _CERTAIN * (curvature.high - curvature.low) / 2
+    bent = surely and abs(bend) > _BENT and not any(_is_off(pairs, own, curved[0]) for own in upper)
+    if bent:
+        use, linear_to = inside, min(limit, _OFF * float(curved[0][1]) / abs(curvature.value))
+    else:
+        low = inside & (pairs.mean <= limit / 2)
+        use, linear_to = low if low.sum() >= _FEWEST else inside, limit
+        for own in upper:
+            if _is_off(pairs, own, _solve(pairs, use, 1)[0]):
+                linear_to = float(pairs.mean[own].min())
+                break
+            use = use | own
+    degree = 2 if bent else 1
+    found = _solve(pairs, use, degree)
     sites = [use & (pairs.site == site) for site in range(pairs.site.max() + 1)]
     return PhotonTransfer(
-        gain=line[1],
-        gains=tuple(_line(pairs, own, dark)[0][1] if own.sum() >= _FEWEST else None for own in sites),
-        read=line[0].root,
+        gain=_interval(found, 1),
+        gains=tuple(_interval(_solve(pairs, own, degree), 1) if own.sum() >= _FEWEST else None for own in sites),
+        read=_interval(found, 0).root,
         linear_to=linear_to,
         blocks=int(use.sum()),
-        curvature=curvature,
-        bent=bent,
+        bend=bend if bent else 0.0,
     )
 
 
-def _line(
-    pairs: FlatPairs, use: np.ndarray, dark: tuple[float, float] | None
-) -> tuple[tuple[Interval, Interval], Interval, bool]:
-    """Variance at no light and slope there; how bent the photon transfer is, and whether that counts."""
-    middle = float(np.median(pairs.mean[use]))
-    solutions = [_solve(pairs, use, dark, degree) for degree in (1, 2)]
-
-    def interval(degree: int, place: int, factor: float = 1.0) -> Interval:
-        values, covariance, freedom = solutions[degree - 1]
-        half = float(student.ppf(0.975, max(1, freedom)) * covariance[place, place] ** 0.5) * factor
-        value = float(values[place]) * factor
-        return Interval(value, value - half, value + half)
-
-    at_middle = float(solutions[0][0] @ (1.0, middle))
-    curvature = interval(2, 2, middle**2 / max(at_middle, 1e-12))
-    bent = abs(curvature.value) > _BENT and curvature.low * curvature.high > 0
-    degree = 2 if bent else 1
-    return (interval(degree, 0), interval(degree, 1)), curvature, bent
+def _is_off(pairs: FlatPairs, own: np.ndarray, coefficients: np.ndarray) -> bool:
+    """Whether the variance of some blocks is not that of a curve, beyond doubt and by more than `_OFF`."""
+    expected = np.maximum(np.vander(pairs.mean[own], len(coefficients), increasing=True) @ coefficients, 1e-12)
+    ratio = float(np.average(pairs.variance[own] / expected, weights=pairs.sites[own]))
+    return abs(ratio - 1) > max(_OFF, _SURE * float(np.sqrt(2 / pairs.sites[own].sum())))
 
 
-def _solve(
-    pairs: FlatPairs, use: np.ndarray, dark: tuple[float, float] | None, degree: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _interval(solution: tuple[np.ndarray, np.ndarray, int], place: int) -> Interval:
+    """Of one coefficient, by Student's t."""
+    values, covariance, freedom = solution
+    value = float(values[place])
+    half = float(student.ppf(0.975, max(1, freedom)) * covariance[place, place] ** 0.5)
+    return Interval(value, value - half, value + half)
+
+
+def _solve(pairs: FlatPairs, use: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Coefficients by rising power, their covariance by the scatter, and the degrees of freedom.
 
     A variance of N sites has the relative error sqrt(2 / N): weights are those of the fit itself, in four rounds.
     """
     mean, variance, sites = pairs.mean[use], pairs.variance[use], pairs.sites[use]
-    if dark is not None:
-        mean, variance = np.append(mean, 0.0), np.append(variance, dark[0])
     design = np.vander(mean, degree + 1, increasing=True)
-    fitted = np.maximum(variance, 1e-12)
-    solution = np.zeros(degree + 1)
-    weights = np.ones_like(fitted)
+    scale = np.maximum(np.abs(design).max(axis=0), 1e-12)
+    fitted, weights, solution = np.maximum(variance, 1e-12), np.ones_like(mean), np.zeros(degree + 1)
     for _ in range(4):
-        error = fitted[: len(sites)] * np.sqrt(2 / sites)
-        if dark is not None:
-            error = np.append(error, max(dark[1], 1e-12))
-        weights = 1 / error
-        scale = np.maximum(np.abs(design).max(axis=0), 1e-12)
+        weights = 1 / (fitted * np.sqrt(2 / sites))
         solution = np.linalg.lstsq(design * weights[:, None] / scale, variance * weights, rcond=None)[0] / scale
         fitted = np.maximum(design @ solution, 1e-12 * max(variance.max(), 1e-12))
     freedom = len(mean) - degree - 1
     residual = (variance - design @ solution) * weights
-    normal = (design * weights[:, None]).T @ (design * weights[:, None])
-    return solution, np.linalg.pinv(normal) * max(1.0, float(residual @ residual) / max(1, freedom)), freedom
+    weighted = design * weights[:, None] / scale
+    covariance = np.linalg.pinv(weighted.T @ weighted) / np.outer(scale, scale)
+    return solution, covariance * max(1.0, float(residual @ residual) / max(1, freedom)), freedom

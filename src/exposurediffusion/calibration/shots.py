@@ -71,8 +71,8 @@ def find_shots(
         folder: of raw files, or with `sensor` of TIFF mosaics; is searched with its subfolders.
         problem: is given a line for each file that cannot be used.
         sensor: of TIFF mosaics; None: there are none.
-        listing: a CSV with the columns file (below the folder), iso and, if known, shutter (seconds); None: the files'
-            own metadata say.
+        listing: a CSV with the columns file (seen from the CSV's folder), iso and, if known, shutter (seconds); what it
+            does not name is left out. None: the files' own metadata say.
         iso: of files that say none.
 
     Raises:
@@ -83,18 +83,17 @@ def find_shots(
     stated = _stated(listing) if listing else None
     files = _mosaics(folder) if sensor else find_raws(folder, recursive=True)
     if stated is not None:
-        listed = {(folder / name).resolve() for name in stated}
-        for missing in sorted(path for path in listed if not path.is_file()):
+        inside = folder.resolve()
+        for missing in (path for path in stated if path.is_relative_to(inside) and not path.is_file()):
             problem(f"{missing}: is in {listing}, and there is no such file")
-        files = [path for path in files if path.resolve() in listed]
+        files = [path for path in files if path.resolve() in stated]
     if not files:
         kind = "TIFF files" if sensor else "raw files (of TIFF mosaics say the colour filter array: --cfa RGGB)"
         raise ValueError(f"{folder}: no {kind}")
-    by_path = {(folder / name).resolve(): row for name, row in (stated or {}).items()}
     shots = []
     for path in files:
         try:
-            shots.append(_shot(path, by_path.get(path.resolve()), sensor, iso))
+            shots.append(_shot(path, (stated or {}).get(path.resolve()), sensor, iso))
         except (ValueError, OSError) as error:
             problem(str(error))
     return shots
@@ -112,7 +111,7 @@ def _mosaics(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _TIFFS and path.is_file())
 
 
-def _stated(listing: Path) -> dict[str, tuple[float, float | None]]:
+def _stated(listing: Path) -> dict[Path, tuple[float, float | None]]:
     """ISO and shutter of each file that a CSV names."""
     try:
         with listing.open(newline="", encoding="utf-8-sig") as stream:
@@ -121,15 +120,15 @@ def _stated(listing: Path) -> dict[str, tuple[float, float | None]]:
         raise ValueError(f"{listing}: cannot be read as a CSV ({error})") from error
     if not rows or not {"file", "iso"} <= set(rows[0]):
         raise ValueError(f"{listing}: needs the columns file,iso and, if known, shutter")
-    stated: dict[str, tuple[float, float | None]] = {}
+    stated: dict[Path, tuple[float, float | None]] = {}
     for line, row in enumerate(rows, 2):
         try:
-            iso, shutter = float(row["iso"]), _seconds(row.get("shutter") or "")
+            iso, shutter = float(row["iso"] or ""), _seconds(row.get("shutter") or "")
         except ValueError as error:
             raise ValueError(f"{listing}: line {line}: {error}") from error
         if not 0 < iso < 1e8:
             raise ValueError(f"{listing}: line {line}: an ISO is a positive number, got {iso:g}")
-        stated[row["file"]] = iso, shutter
+        stated[(listing.parent / row["file"]).resolve()] = iso, shutter
     return stated
 
 
@@ -138,7 +137,10 @@ def _seconds(text: str) -> float | None:
     if not text.strip():
         return None
     above, _, below = text.partition("/")
-    return float(above) / float(below or 1)
+    seconds = float(above) / (float(below or 1) or float("nan"))
+    if not 0 < seconds < 1e6:
+        raise ValueError(f"an exposure time is a positive number of seconds, got {text}")
+    return seconds
 
 
 def check_alike(shot: Shot, frame: RawFrame, first: Shot, like: RawFrame) -> None:

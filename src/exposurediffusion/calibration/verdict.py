@@ -80,15 +80,14 @@ def _of_flats(calibration: Calibration, iso: float) -> list[Finding]:
         text = f"values are missing above {pairs.gaps:.0f} DN: the raw files are compressed with loss; switch that off"
         found.append(Finding("poor", f"ISO {iso:g}: {text}"))
     saturation = calibration.frame.sensor.saturation
-    if transfer.linear_to < 0.9 * min(saturation, pairs.limit) and transfer.linear_to < 0.98 * pairs.mean.max():
+    if transfer.bend:
+        text = f"the photon transfer bends, by 4 % at {transfer.linear_to:.0f} DN: the gain is that at little light"
+        found.append(Finding("fair", f"ISO {iso:g}: {text}"))
+    elif transfer.linear_to < 0.9 * min(saturation, pairs.limit) and transfer.linear_to < 0.98 * pairs.mean.max():
         text = f"the sensor is linear up to {transfer.linear_to:.0f} DN above black; what is brighter was left out"
         found.append(Finding("fair", f"ISO {iso:g}: {text}"))
     if pairs.limit < 0.98 * saturation:
         text = f"values end at {pairs.limit:.0f} DN above black, before the white level of the file ({saturation:.0f})"
-        found.append(Finding("fair", f"ISO {iso:g}: {text}"))
-    if transfer.bent:
-        bend = 100 * transfer.curvature.value
-        text = f"the photon transfer is bent ({bend:.1f} % half way): the gain is that at little light"
         found.append(Finding("fair", f"ISO {iso:g}: {text}"))
     gains = [gain for gain in transfer.gains if gain is not None]
     least, most = (choose(gains, key=lambda gain: gain.value, default=transfer.gain) for choose in (min, max))
