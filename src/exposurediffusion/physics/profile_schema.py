@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jsonschema import ValidationError
+from typing import Any
 
 _KINDS = {
     "number": "a number",
@@ -43,29 +40,20 @@ def read_fields(text: str) -> dict[str, Any]:
     return fields
 
 
-def _said(error: ValidationError) -> list[str]:
-    """What one error of the schema says, in plain words."""
+def _said(error: Any) -> list[str]:
+    """What one error of the validator (a `jsonschema.ValidationError`) says, in plain words."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-    rule = str(error.validator)
-    rules: Any = error.schema
-    wanted: Any = error.validator_value
-    given: Any = error.instance
-    if rule in ("required", "additionalProperties"):
-        known = rules["properties"]
-        names = [n for n in wanted if n not in given] if rule == "required" else [n for n in given if n not in known]
-        what = "missing" if rule == "required" else "no such field"
-        return [f"{path}.{name}: {what}".lstrip(".") for name in names]
-    shown = json.dumps(given) if isinstance(given, int | float) else f"'{given:.40}'" if isinstance(given, str) else ""
+    rule, rules, wanted, given = error.validator, error.schema, error.validator_value, error.instance
+    if rule == "required":
+        return [f"{path}.{name}: missing".lstrip(".") for name in wanted if name not in given]
+    if rule == "additionalProperties":
+        return [f"{path}.{name}: no such field".lstrip(".") for name in given if name not in rules["properties"]]
     if rule in ("minItems", "maxItems"):
-        return [
-            f"{path}: {wanted} values or {'more' if rule == 'minItems' else 'fewer'} are wanted, not {len(error.instance)}"
-        ]
-    if rule == "type":
-        text, shown = _KINDS[wanted], shown or {list: "a list", dict: "a group of fields"}.get(type(given), "null")
-    elif rule == "minLength":
-        text = "some text"
-    else:
-        text = _range(rules)
+        more = "more" if rule == "minItems" else "fewer"
+        return [f"{path}: {wanted} values or {more} are wanted, not {len(given)}"]
+    text = _KINDS[wanted] if rule == "type" else "some text" if rule == "minLength" else _range(rules)
+    shown = f"'{given:.40}'" if isinstance(given, str) else json.dumps(given)
+    shown = {list: "a list", dict: "a group of fields"}.get(type(given), shown)
     return [f"{path or 'the file'}: {text} is wanted, not {shown}"]
 
 
