@@ -15,9 +15,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from exposurediffusion.analysis.estimation import noise_of
 from exposurediffusion.cli.console import complain, note
 from exposurediffusion.cli.main import COMMANDS, command, main
 from exposurediffusion.dng.writer import write_dng
+from exposurediffusion.physics import camera
+from exposurediffusion.physics.camera import calibrated_cameras
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import save_weights
@@ -279,6 +282,67 @@ def test_cameras_lists_the_five(run):
     assert code == 0
     assert len(json.loads(out)["results"]) == 5
     assert "SonyA7S2" in run("cameras")[1]
+
+
+@pytest.fixture
+def own_profile(tmp_path, monkeypatch):
+    """A profile in the user's folder, of a Sony A7S II with eight times the gain, beside a damaged one."""
+    folder = tmp_path / "cameras"
+    folder.mkdir()
+    monkeypatch.setattr(camera, "user_folder", lambda: folder)
+    monkeypatch.setattr("exposurediffusion.cli.cameras.user_folder", lambda: folder)
+    sony = calibrated_cameras()["SonyA7S2"]
+    own = replace(sony, name="Mine", gain_iso_100=8 * sony.gain_iso_100, gain_iso_6400=8 * sony.gain_iso_6400)
+    (folder / "mine.json").write_text(own.to_json())
+    (folder / "other.json").write_text("{}")
+    return folder / "mine.json"
+
+
+def test_cameras_lists_ones_own_and_where_they_are(run, own_profile):
+    code, out, err = run("cameras", "--json")
+    assert code == 0
+    assert err.startswith("passed over: ")
+    assert "other.json: not a camera profile: name: missing" in err
+    assert err.count("\n") == 1
+    first, *others = json.loads(out)["results"]
+    assert (first["name"], first["own"], first["file"]) == ("Mine", True, str(own_profile))
+    assert len(others) == 5
+    assert all(not entry["own"] and Path(entry["file"]).is_file() for entry in others)
+    out = run("cameras")[1]
+    assert str(own_profile) in out
+    assert str(own_profile.parent) in out.splitlines()
+
+
+def test_cameras_checks_files(run, own_profile, tmp_path):
+    code, out, err = run("cameras", "--validate", own_profile)
+    assert (code, err) == (0, "")
+    assert "Mine is in order; ISO 100 to 6400" in out
+    (tmp_path / "bad.json").write_text(own_profile.read_text().replace('"slope": 0.54075', '"slope": "abc"'))
+    code, out, err = run("cameras", "--json", "--validate", own_profile, tmp_path / "bad.json", tmp_path / "none.json")
+    assert code == 1
+    assert "bad.json: not a camera profile: gaussian_read.slope: a number is wanted, not 'abc'" in err
+    assert json.loads(out)["failed"] == 2
+    assert json.loads(out)["results"][0]["iso_range"] == [100, 6400]
+
+
+def test_ones_own_profile_is_found_by_model_and_measurements_stay(run, own_profile, dark_dng):
+    code, out, err = run("info", dark_dng)
+    assert code == 0
+    assert err.count("passed over: ") == 1
+    assert "profile Mine at ISO 800" in out  # and then passed over, for the frame contradicts it
+    assert noise_of(read_raw(dark_dng)).source == "profile SonyA7S2 at ISO 800"
+
+
+def test_defects_of_ones_own_profile_that_lie_outside_are_left_out(run, own_profile, dark_dng):
+    rows = read_raw(dark_dng).shape[0]
+    sony = calibrated_cameras()["SonyA7S2"]
+    for defects, listed in (((2, 3), (4, 5)), 2), (((2, 3), (rows, 5)), 0):
+        own_profile.write_text(replace(sony, name="Mine", defects=defects).to_json())
+        os.utime(own_profile, ns=(listed, listed))
+        code, out, _ = run("info", dark_dng, "--json")
+        assert code == 0
+        assert json.loads(out)["results"][0]["defects listed"] == listed
+    assert run("info", dark_dng, "--camera", own_profile)[0] == 1  # asked for, it has to serve
 
 
 def test_interrupt_leaves_nothing_half_written(tmp_path):

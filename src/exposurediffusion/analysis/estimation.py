@@ -25,7 +25,6 @@ _ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
 _TRUSTED = 0.1  # relative error of a variance by which other sources are judged
 _DRIFT = 0.1  # DN: by which black may differ between the margins and the picture
 _WRONG = 3.0  # factor in variance by which a source must be off before the frame overrules it
-_ISO_RANGE = (100.0, 6400.0)  # settings between which profiles are calibrated
 
 
 def _prior_gain(read: np.ndarray, saturation: float) -> np.ndarray:
@@ -157,7 +156,7 @@ def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParamet
         noise = profile.at_iso(iso).rescaled(frame.sensor.saturation)
     except ValueError:  # an ISO outside the profile's line
         return None
-    low, high = _ISO_RANGE
+    low, high = profile.iso_range
     if low <= iso <= high:
         return noise
     return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated from ISO {low:g} to {high:g}")

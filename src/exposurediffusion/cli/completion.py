@@ -8,14 +8,15 @@ from exposurediffusion.cli.arguments import options_of
 from exposurediffusion.cli.console import UsageError
 from exposurediffusion.cli.evaluate import BASELINES
 from exposurediffusion.cli.main import COMMANDS, command
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.camera import calibrated_cameras, user_cameras
 from exposurediffusion.training.presets import PRESETS
 from exposurediffusion.weights.file import PRETRAINED
 
+_CAMERAS = list(dict.fromkeys([*calibrated_cameras(), *(own.name for own in user_cameras().values())]))
 NAMES = {
     "--preset": PRESETS,
-    "--camera": calibrated_cameras(),
-    "--capture.camera": calibrated_cameras(),
+    "--camera": _CAMERAS,
+    "--capture.camera": _CAMERAS,
     "--weights": PRETRAINED,
     "--initial": PRETRAINED,
     "--baselines": BASELINES,

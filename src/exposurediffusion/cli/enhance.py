@@ -15,7 +15,7 @@ from exposurediffusion.cli.photographs.queue import Queue
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.camera import load_profile, user_cameras
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load
 
@@ -78,6 +78,7 @@ def enhance(
     if not inputs:
         raise UsageError("no input: give raw files or folders")
     summary = Summary(json)
+    user_cameras(note)
     with as_usage():
         options = replace(options, ratio="auto" if ratio == "same" else ratio)
         if options.camera != "auto":

@@ -1,16 +1,15 @@
-"""`expose info` and `expose cameras`: what is known of a frame, and of the calibrated cameras."""
+"""`expose info`: what is known of a frame."""
 
 from __future__ import annotations
 
-import json as jsonlib
 from math import log2
 from typing import Any
 
-from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, print_table, reason
+from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, note, reason
 from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
-from exposurediffusion.physics.camera import calibrated_cameras, load_profile
+from exposurediffusion.physics.camera import load_profile, user_cameras
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load
@@ -36,6 +35,7 @@ def info(
     if not inputs:
         raise UsageError("no input: give raw files or folders")
     summary = Summary(json)
+    user_cameras(note)
     with as_usage():
         options, model = EnhanceOptions(camera=camera), load(weights)
         if camera != "auto":
@@ -94,21 +94,3 @@ def _plain(value: Any) -> str:
     if value is None:
         return "not said"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def cameras(json: Flag = False) -> int:
-    """List the camera profiles at hand.
-
-    Args:
-        json: print as JSON.
-    """
-    summary, rows = Summary(json), []
-    for profile in calibrated_cameras().values():
-        summary.add(None, **jsonlib.loads(profile.to_json()))
-        read = float(profile.at_iso(1600).read_variance) ** 0.5
-        ends = f"{profile.gain_iso_100:.3f}", f"{profile.gain_iso_6400:.2f}"
-        rows.append([profile.name, profile.exif_model, *ends, f"{read:.2f}"])
-    if not json:
-        print_table(["name", "camera", "gain at ISO 100", "at 6400 (DN/e)", "read noise at ISO 1600 (DN)"], rows)
-        print("Give one by --camera NAME, or a JSON file of the same form.")
-    return summary.finish()

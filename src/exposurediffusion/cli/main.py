@@ -24,7 +24,7 @@ COMMANDS = {
     "enhance": "turn dark raw files into clean, bright ones",
     "demo": "simulate a dark capture of a photograph, enhance it, and compare",
     "info": "show what raw files say, and the noise that their camera has",
-    "cameras": "list the calibrated cameras",
+    "cameras": "list the camera profiles at hand, or check one",
     "calibrate": "measure the noise of one's own camera",
     "simulate": "make a data set in SID's or ELD's layout from clean pictures",
     "convert": "turn a checkpoint of the authors into weights",
@@ -33,12 +33,11 @@ COMMANDS = {
     "evaluate": "measure weights and baselines on a data set",
     "reproduce": "make tables and figures of the paper again",
 }
-_MODULES = {"cameras": "info"}  # the others are in a module of their own name
 
 
 def command(name: str, arguments: list[str]) -> Callable[..., int]:
     """The function of a command, whose docstring is its help; `arguments` decide the defaults of `train`."""
-    module = import_module(f"exposurediffusion.cli.{_MODULES.get(name, name)}")
+    module = import_module(f"exposurediffusion.cli.{name}")
     return module.command_for(arguments) if name == "train" else getattr(module, name)
 
 

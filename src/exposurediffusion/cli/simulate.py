@@ -17,7 +17,7 @@ import tyro
 from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, progress
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.files.atomic import make_folder
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.camera import load_profile, user_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.simulation.scenes import (
@@ -97,6 +97,7 @@ def simulate(
         raise UsageError(f"{images}: no such folder")
     if not (pictures := find_images(images, note)):
         raise UsageError(f"{images}: no pictures (.hdr, .tif, .png, .jpg, .webp)")
+    user_cameras(note)
     with as_usage():
         profile = load_profile(camera)
         for _, iso in settings:

@@ -14,7 +14,7 @@ from exposurediffusion.analysis.black import with_black, with_true_black
 from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
 from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
 from exposurediffusion.models.device import is_good_at_bfloat16
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, load_profile
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, find_camera, load_profile, user_cameras
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.process.exposure import Denoise
@@ -116,9 +116,14 @@ def _check(frame: RawFrame, model: TrainedDenoiser | Denoise) -> None:
 
 
 def _profile(frame: RawFrame, camera: CameraProfile | str) -> CameraProfile | None:
-    """The noise profile that was asked for, which then has to serve; None: it is found by the camera's name."""
+    """The noise profile that was asked for, which then has to serve, or the user's own of this camera; None: neither.
+
+    One's own that was not asked for may be of another camera of the model: defects that do not fit are left out.
+    """
     if camera == "auto":
-        return None
+        own = find_camera(frame.metadata.camera, user_cameras().values())
+        fits = own is None or all(row < frame.shape[0] and column < frame.shape[1] for row, column in own.defects)
+        return own if own is None or fits else replace(own, defects=())
     profile = load_profile(camera) if isinstance(camera, str) else camera
     if not frame.metadata.iso:
         raise ValueError(

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
-from math import isfinite, log2, pi
+from math import log, log2, pi
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from platformdirs import user_data_path
 from torch import Tensor
 
+from exposurediffusion.physics.profile_schema import read_fields
 from exposurediffusion.physics.sensor import SATURATION
+
+NORMAL_SHAPE = 0.1349
+"""Shape of the Tukey-lambda law that is nearest to the normal one: it has its kurtosis."""
+_MAKES_OF_SIMULATED = ("simulated", "simulatedxtrans")
 
 
 def tukey_lambda_variance(shape: float | Tensor) -> Float[Tensor, "*b"]:
@@ -152,7 +160,7 @@ class CameraProfile:
         gain_iso_100, gain_iso_6400: K at the two ends, DN per electron; linear in ISO between and beyond.
         gaussian_read, tukey_read, row: log-linear laws of the scales.
         tukey_shapes: shapes seen in calibration.
-        colour_bias: black level errors seen in calibration, DN per plane (R, G1, B, G2).
+        colour_bias: black level errors seen in calibration, DN per plane (R, G1, B, G2; nine of X-Trans).
         colour_matrix: XYZ (D65) -> camera RGB, row by row; empty: unknown.
         saturation: white - black of the calibration, DN.
         source: origin of the figures.
@@ -177,17 +185,73 @@ class CameraProfile:
     settings: tuple[Setting, ...] = ()
     dark_shading: str = ""
 
+    @property
+    def iso_range(self) -> tuple[float, float]:
+        """First and last ISO setting of the calibration: those measured, else 100 and 6400."""
+        return (self.settings[0].iso, self.settings[-1].iso) if self.settings else (100.0, 6400.0)
+
     def gain(self, iso: float) -> float:
-        """K at an ISO setting, DN per electron.
+        """K at an ISO setting, DN per electron: between measured settings in log-log, else by the line in ISO.
+
+        Beyond the measured settings the line is scaled, so that it goes on from the last one.
 
         Raises:
             ValueError: ISO is not positive, or so low that the line gives no positive gain.
         """
+        if not self.settings:
+            return self._line(iso)
+        end = self._held(iso)
+        gain = self._measured(end, "gain")
+        return gain if iso == end else gain * self._line(iso) / self._line(end)
+
+    def _line(self, iso: float) -> float:
+        """K by the line in ISO alone."""
         slope = (self.gain_iso_6400 - self.gain_iso_100) / 6300
         gain = self.gain_iso_100 + slope * (iso - 100)
         if not (iso > 0 and gain > 0):
             raise ValueError(f"no gain for ISO {iso:g} in the profile {self.name}")
         return gain
+
+    def _held(self, iso: float) -> float:
+        """The ISO, or the first or last measured setting where it is beyond them."""
+        return min(max(iso, self.settings[0].iso), self.settings[-1].iso)
+
+    def _measured(self, iso: float, name: str) -> float:
+        """A field of `Setting`, between settings a power of the ISO, beyond them that of the last one.
+
+        The shape, and what is not positive at both, is linear in the logarithm of the ISO.
+        """
+        index = bisect_right([setting.iso for setting in self.settings], iso) - 1
+        low, high = self.settings[max(index, 0)], self.settings[min(index + 1, len(self.settings) - 1)]
+        first, last = getattr(low, name), getattr(high, name)
+        if first == last or iso <= low.iso:
+            return first
+        part = log(iso / low.iso) / log(high.iso / low.iso)
+        if name == "tukey_shape" or min(first, last) <= 0:
+            return first + part * (last - first)
+        return first * (last / first) ** part
+
+    def _scale(self, iso: float, name: Literal["gaussian_read", "tukey_read", "row"]) -> float:
+        """A scale of the noise by what was measured, DN; beyond the settings it follows its law from the last one."""
+        end, law = self._held(iso), getattr(self, name)
+        return self._measured(end, name) * (self.gain(iso) / self.gain(end)) ** law.slope
+
+    def _nearest(self, iso: float) -> Setting:
+        """The measured setting that is nearest in the logarithm."""
+        return min(self.settings, key=lambda setting: abs(log(setting.iso / iso)))
+
+    @property
+    def shapes(self) -> tuple[float, ...]:
+        """Tukey-lambda shapes of the read noise: those listed, else those measured, else the normal law's."""
+        return self.tukey_shapes or tuple(setting.tukey_shape for setting in self.settings) or (NORMAL_SHAPE,)
+
+    @property
+    def _tukey_law(self) -> LogLinear:
+        """Of the scale that goes with `shapes`."""
+        if self.tukey_shapes or self.settings:
+            return self.tukey_read
+        law, unit = self.gaussian_read, float(tukey_lambda_variance(NORMAL_SHAPE)) ** 0.5
+        return replace(law, bias=law.bias - log(unit))
 
     @property
     def colours(self) -> tuple[float, ...]:
@@ -201,18 +265,34 @@ class CameraProfile:
         return (sum(e**2 for e in errors) / max(1, len(errors))) ** 0.5
 
     def at_iso(self, iso: float, read: Literal["tukey", "gaussian"] = "tukey") -> NoiseParameters:
-        """The typical noise at an ISO: medians of the laws, the median shape, an unknown black level error."""
+        """The typical noise at an ISO, with an unknown black level error: what was measured, else medians of the laws.
+
+        Between measured settings scales are powers of the ISO, the shape is linear in its logarithm, and the rounding
+        is that of the nearest; beyond them scales follow the laws from the last one. A profile without settings has
+        the median of its shapes at every ISO; one without shapes has Gaussian tails.
+
+        Raises:
+            ValueError: as for `gain`.
+        """
         gain = torch.tensor([self.gain(iso)])
-        law = self.tukey_read if read == "tukey" else self.gaussian_read
-        shape = torch.tensor(self.tukey_shapes).median().reshape(1) if read == "tukey" else None
-        return NoiseParameters(
+        tukey = read == "tukey"
+        noise = NoiseParameters(
             gain,
-            law.median(gain),
+            (self._tukey_law if tukey else self.gaussian_read).median(gain),
             self.row.median(gain),
-            shape,
+            torch.tensor(self.shapes).median().reshape(1) if tukey else None,
             black=torch.tensor([self.black_deviation]),
             saturation=self.saturation,
             source=f"profile {self.name} at ISO {iso:g}",
+        )
+        if not self.settings:
+            return noise
+        return replace(
+            noise,
+            read=torch.tensor([self._scale(iso, "tukey_read" if tukey else "gaussian_read")]),
+            row=torch.tensor([self._scale(iso, "row")]),
+            tukey_shape=torch.tensor([self._measured(iso, "tukey_shape")]) if tukey else None,
+            quantisation=self._nearest(iso).quantisation,
         )
 
     def sample(
@@ -222,18 +302,37 @@ class CameraProfile:
         colour_bias: bool = False,
         generator: torch.Generator | None = None,
     ) -> NoiseParameters:
-        """Random parameters of a batch of captures at the given gains, drawn from the laws."""
-        law = self.tukey_read if read == "tukey" else self.gaussian_read
+        """Random parameters of a batch of captures at the given gains, drawn from the laws.
+
+        The rounding is that of the measured setting with the nearest gain. Black level errors are a row of the
+        calibration's; of a profile without such rows for the four planes of a Bayer frame, normal with their deviation.
+        """
+        law = self._tukey_law if read == "tukey" else self.gaussian_read
+        scale, row = law.sample(gain, generator), self.row.sample(gain, generator)
         return NoiseParameters(
             gain,
-            law.sample(gain, generator),
-            self.row.sample(gain, generator),
-            _choose(self.tukey_shapes, gain, generator) if read == "tukey" else None,
-            colour_bias=_choose(self.colour_bias, gain, generator) if colour_bias else None,
+            scale,
+            row,
+            _choose(self.shapes, gain, generator) if read == "tukey" else None,
+            quantisation=self._rounding(gain),
+            colour_bias=self._bias(gain, generator) if colour_bias else None,
             black=torch.full_like(gain, self.black_deviation) if colour_bias else None,
             saturation=self.saturation,
             source=f"drawn from the profile {self.name}",
         )
+
+    def _rounding(self, gain: Float[Tensor, "b"]) -> float | Float[Tensor, "b"]:
+        """Width of the steps at each gain, DN."""
+        if not self.settings:
+            return 1.0
+        gains, steps = torch.tensor([(one.gain, one.quantisation) for one in self.settings], device=gain.device).T
+        return steps[(gain[:, None] / gains).log().abs().argmin(dim=1)]
+
+    def _bias(self, gain: Float[Tensor, "b"], generator: torch.Generator | None) -> Float[Tensor, "b planes"]:
+        """A black level error per plane of a Bayer frame, DN."""
+        if self.colour_bias and len(self.colour_bias[0]) == 4:
+            return _choose(self.colour_bias, gain, generator)
+        return self.black_deviation * torch.randn((len(gain), 4), generator=generator, device=gain.device)
 
     def to_json(self) -> str:
         """The profile as JSON text."""
@@ -244,34 +343,22 @@ class CameraProfile:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: not JSON, a field missing or unknown, or a number that makes no sense.
+            ValueError: it breaks the schema of profiles; the message names each field, and says what is wanted.
         """
-        try:
-            fields = json.loads(text)
-            for law in ("gaussian_read", "tukey_read", "row"):
-                fields[law] = LogLinear(**fields[law])
-            fields["tukey_shapes"] = tuple(fields.get("tukey_shapes", ()))
-            fields["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
-            fields["colour_matrix"] = tuple(fields.get("colour_matrix", ()))
-            fields["defects"] = tuple((int(row), int(column)) for row, column in fields.get("defects", ()))
-            fields["settings"] = tuple(Setting(**one) for one in fields.get("settings", ()))
-            profile = CameraProfile(**fields)
-            laws = (profile.gaussian_read, profile.tukey_read, profile.row)
-            numbers = [value for law in laws for value in (law.slope, law.bias, law.sigma)]
-            numbers += [
-                *profile.tukey_shapes,
-                *profile.colour_matrix,
-                *(value for row in profile.colour_bias for value in row),
-            ]
-            if not all(isfinite(value) for value in [profile.gain_iso_100, profile.gain_iso_6400, *numbers]):
-                raise ValueError("a number is not finite")
-            if len(profile.colour_matrix) not in (0, 9):
-                raise ValueError("colour_matrix has 9 numbers")
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise ValueError(f"not a camera profile ({error})") from error
-        if not (0 < profile.gain_iso_100 < profile.gain_iso_6400 and profile.saturation > 0):
-            raise ValueError("not a camera profile (gains must be positive and rise with ISO)")
-        return profile
+        return CameraProfile.from_fields(read_fields(text))
+
+    @staticmethod
+    def from_fields(fields: Mapping[str, Any]) -> CameraProfile:
+        """From fields that are known to be right, as the shipped profiles' are."""
+        built = dict(fields)
+        for law in ("gaussian_read", "tukey_read", "row"):
+            built[law] = LogLinear(**fields[law])
+        for name in ("tukey_shapes", "colour_matrix"):
+            built[name] = tuple(fields.get(name, ()))
+        built["colour_bias"] = tuple(tuple(row) for row in fields.get("colour_bias", ()))
+        built["defects"] = tuple((int(row), int(column)) for row, column in fields.get("defects", ()))
+        built["settings"] = tuple(Setting(**one) for one in fields.get("settings", ()))
+        return CameraProfile(**built)
 
 
 def _choose(rows: tuple, gain: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -282,40 +369,89 @@ def _choose(rows: tuple, gain: Tensor, generator: torch.Generator | None) -> Ten
 
 @cache
 def calibrated_cameras() -> dict[str, CameraProfile]:
-    """The profiles inside the package, by name."""
+    """The profiles inside the package, by name: what training draws from, and what measurements use."""
     files = sorted(resources.files("exposurediffusion.physics").joinpath("cameras").iterdir(), key=lambda f: f.name)
-    profiles = [CameraProfile.from_json(f.read_text()) for f in files if f.name.endswith(".json")]
+    profiles = [CameraProfile.from_fields(json.loads(f.read_text())) for f in files if f.name.endswith(".json")]
     return {profile.name: profile for profile in profiles}
 
 
-def find_camera(model: str) -> CameraProfile | None:
-    """The calibrated profile whose camera a file's make and model name, or None. Ignores case and punctuation."""
+def user_folder() -> Path:
+    """Where profiles of one's own are looked for, as the platform has it; it need not exist."""
+    return user_data_path("exposurediffusion", appauthor=False) / "cameras"
 
-    def plain(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower())
 
-    wanted = plain(model)
-    for profile in calibrated_cameras().values():
-        if wanted and wanted in (plain(profile.name), plain(profile.exif_model)):
+def user_cameras(complain: Callable[[str], object] = lambda problem: None) -> dict[Path, CameraProfile]:
+    """The profiles in the user's folder, by file, in the order of their names.
+
+    Args:
+        complain: is told of each file that is no profile, which is passed over.
+    """
+    found = {}
+    for path in sorted(user_folder().glob("*.json")):
+        try:
+            found[path] = read_profile(path)
+        except ValueError as error:
+            complain(f"passed over: {error}")
+    return found
+
+
+def read_profile(path: Path) -> CameraProfile:
+    """The profile in a file, read again only when that has changed.
+
+    Raises:
+        ValueError: it is none, or cannot be read; the message names the file and the fields that are wrong.
+    """
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', error)}") from error
+
+
+@lru_cache
+def _read(path: Path, changed: int) -> CameraProfile:
+    return CameraProfile.from_json(path.read_text("utf-8"))
+
+
+def find_camera(model: str, cameras: Iterable[CameraProfile] | None = None) -> CameraProfile | None:
+    """The first profile whose camera a file's make and model name, or None. Ignores case and punctuation.
+
+    The model may stand alone; with a make before it, it has to be the profile's. Simulated cameras have no make.
+
+    Args:
+        model: as files give it, or the name of a profile.
+        cameras: to choose from; None: the calibrated ones inside the package.
+    """
+    words = model.split()
+    for profile in calibrated_cameras().values() if cameras is None else cameras:
+        if _plain(model) and _plain(model) in (_plain(profile.name), _plain(profile.exif_model)):
             return profile
-        if wanted and wanted.endswith(plain(profile.exif_model.split(" ", 1)[-1])):
-            return profile
+        make, _, own = map(_plain, profile.exif_model.partition(" "))
+        for start in range(len(words) if own else 0):
+            before = _plain("".join(words[:start]))
+            if _plain("".join(words[start:])) == own and (make in before or before in ("", *_MAKES_OF_SIMULATED)):
+                return profile
     return None
 
 
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def find_own_camera(model: str) -> CameraProfile | None:
+    """As `find_camera`, with the profiles of the user's folder before those of the package."""
+    return find_camera(model, user_cameras().values()) or find_camera(model)
+
+
 def load_profile(name_or_file: str) -> CameraProfile:
-    """A profile by name ("SonyA7S2"), by the camera's model, or from a JSON file.
+    """A profile by name ("SonyA7S2") or by the camera's model, the user's own first, or from a JSON file.
 
     Raises:
-        ValueError: neither; the message lists what is known.
+        ValueError: neither; the message lists what is known, or says what is wrong with the file.
     """
-    if (profile := find_camera(name_or_file)) is not None:
+    if (profile := find_own_camera(name_or_file)) is not None:
         return profile
     path = Path(name_or_file)
     if path.is_file():
-        try:
-            return CameraProfile.from_json(path.read_text())
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    known = ", ".join(calibrated_cameras())
+        return read_profile(path)
+    known = ", ".join(dict.fromkeys([*(own.name for own in user_cameras().values()), *calibrated_cameras()]))
     raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")

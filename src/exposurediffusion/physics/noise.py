@@ -176,7 +176,8 @@ class PoissonGaussian(NoiseModel):
 
     def _at_gain(self, camera: CameraProfile, gain: Tensor, generator: torch.Generator | None) -> NoiseParameters:
         read = camera.gaussian_read.sample(gain, generator)
-        return NoiseParameters(gain, read, torch.zeros_like(gain), quantisation=0.0, source="P+g")
+        row = torch.zeros_like(gain)
+        return NoiseParameters(gain, read, row, quantisation=0.0, saturation=camera.saturation, source="P+g")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.evaluation.pictures import side_by_side
 from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.camera import calibrated_cameras, load_profile
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.random import Stream, seeded
@@ -104,7 +104,8 @@ def _given(batch: Batch) -> list[_Case]:
 
 def _made(batch: Batch, recipe: Recipe) -> list[_Case]:
     """Captures of clean images at each of `SID_SETTINGS`."""
-    camera = load_profile(recipe.capture.camera or "SonyA7S2")
+    named = recipe.capture.camera
+    camera = calibrated_cameras()["SonyA7S2"] if named is None else load_profile(named)
     bias = bool(camera.colour_bias) and recipe.planes == 4
     cases, count = [], len(batch.numbers)
     for index, (ratio, iso) in enumerate(SID_SETTINGS):
