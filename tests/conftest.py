@@ -26,6 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def no_darktable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder where programs' data is looked for: no figure depends on what a machine has installed."""
+    folder = tmp_path_factory.getbasetemp() / "share"
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "own"))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(folder))
+    return folder
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A random source that is the same in every run."""

@@ -314,8 +314,10 @@ def load_profile(name_or_file: str) -> CameraProfile:
     path = Path(name_or_file)
     if path.is_file():
         try:
-            return CameraProfile.from_json(path.read_text())
+            profile = CameraProfile.from_json(path.read_text())
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: {error}") from error
+        beside = profile.dark_shading and str(path.resolve().parent / profile.dark_shading)
+        return replace(profile, dark_shading=beside)
     known = ", ".join(calibrated_cameras())
     raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")
