@@ -21,7 +21,8 @@ import torch
 import tyro
 from heldout import scenes
 
-from exposurediffusion.analysis.estimation import estimate_noise, noise_of
+from exposurediffusion.analysis.estimation import estimate_noise
+from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras

@@ -35,6 +35,15 @@ def _no_profiles_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_darktable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder where programs' data is looked for: no figure depends on what a machine has installed."""
+    folder = tmp_path_factory.getbasetemp() / "share"
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "own"))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(folder))
+    return folder
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A random source that is the same in every run."""

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exposurediffusion.analysis.estimation import noise_of
+    from exposurediffusion.analysis.sources import noise_of
     from exposurediffusion.dng.writer import write_dng
     from exposurediffusion.enhancement.corrections import Prepared, prepare
     from exposurediffusion.enhancement.frame import Enhanced, enhance, enhance_with_maps
@@ -48,7 +48,7 @@ _MODULES = {
     "training.trainer": ("train",),
     "weights.file": ("ModelCard", "TrainedDenoiser", "load", "save_weights"),
     "models.denoiser": ("DenoiserConfig", "ExposureDenoiser"),
-    "analysis.estimation": ("noise_of",),
+    "analysis.sources": ("noise_of",),
     "physics.mosaic": ("CFA", "pack", "unpack"),
     "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
     "physics.camera": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),

@@ -1,15 +1,19 @@
 """What `expose enhance` makes of several files, and how pictures are written; see also `test_main`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from exposurediffusion.cli.main import main
 from exposurediffusion.cli.photographs import queue
+from exposurediffusion.datasets.dark_frames import save_dark_shading
 from exposurediffusion.dng.writer import write_dng
+from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.raw.read import read_raw
 from tests.frames import capture
 
@@ -130,6 +134,28 @@ def test_info_says_of_each_file_what_would_be_done(album, capsys):
     assert [Path(result["input"]).name for result in results] == ["a b.dng", "ü.dng", "c.dng"]
     assert all({"ratio", "brighter (EV)", "steps T", "weights"} <= result.keys() for result in results)
     assert results[0]["ratio"] < results[1]["ratio"] == pytest.approx(results[2]["ratio"])
+
+
+def test_a_dark_shading_is_taken_out_or_said_to_be_left(enhance, dark_dng, tmp_path):
+    planes = torch.zeros(read_raw(dark_dng).planes.shape)
+    shading = DarkShading(planes, planes + 40.0, ((800.0, 0.0),), 15583.0)
+    save_dark_shading(tmp_path / "dark.safetensors", shading)
+    save_dark_shading(tmp_path / "small.safetensors", replace(shading, slope=planes[:, 1:], offset=planes[:, 1:]))
+    code, _, err = enhance(
+        dark_dng, "-o", tmp_path / "x.png", "--ratio", 50, "--dark-shading", tmp_path / "dark.safetensors"
+    )
+    assert code == 0
+    assert "dark shading taken out" in err
+    code, out, err = enhance(
+        dark_dng, "-o", tmp_path / "y.png", "--ratio", 50, "--dark-shading", tmp_path / "small.safetensors", "--json"
+    )
+    assert code == 0
+    assert "dark shading left in" in err
+    assert "dark shading left in" in json.loads(out)["results"][0]["notes"][0]
+    for options in (["--dark-shading", tmp_path / "none"], ["--dark-shading", dark_dng]):
+        code, _, err = enhance(dark_dng, "-o", tmp_path / "z.png", *options)
+        assert code == 2
+        assert str(options[1]) in err
 
 
 def test_sidecars_lie_beside_a_dng(enhance, dark_dng, tmp_path):

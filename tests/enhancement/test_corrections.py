@@ -1,11 +1,14 @@
 """What is put right before a frame is exposed on: black, defects, rows."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of, without_lines
+from exposurediffusion.files.darktable import DETAIL
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
@@ -31,6 +34,44 @@ def test_black_is_as_told_or_as_the_margin_says() -> None:
     assert prepare(frame, noise=NOISE, black=(500.0,)).frame.sensor.black_level == (500.0,) * 4
     with pytest.raises(ValueError, match="black levels"):
         prepare(frame, noise=NOISE, black=(500.0, 510.0))
+
+
+def gradient() -> RawFrame:
+    """Large and light enough to show its noise."""
+    light = np.broadcast_to(np.linspace(20, 3000, 384), (384, 384))
+    frame = flat(shape=light.shape)
+    frame.mosaic[:] = BLACK + 2 * np.random.default_rng(9).poisson(light / 2) + frame.mosaic % 7
+    return frame
+
+
+def test_an_installed_darktable_is_a_source_and_a_damaged_one_a_note(no_darktable: Path) -> None:
+    file = no_darktable / "darktable" / "noiseprofiles.json"
+    settings = [{"iso": iso, "a": [0, iso * 1e-8, 0], "b": [0, 1e-8, 0]} for iso in (100, 400)]
+    models = [{"model": "One", "profiles": settings}]
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"version": 0, "noiseprofiles": [{"maker": "Acme", "models": models}]}))
+    frame = replace(gradient(), metadata=Metadata(make="Acme", model="One", iso=200))
+    try:
+        estimate, darktable = prepare(frame).sources
+        assert estimate.is_estimate
+        assert darktable.noise.source == "darktable's profile of Acme One at ISO 200"
+        assert float(darktable.noise.gain) == pytest.approx(2e-6 / DETAIL * (WHITE - BLACK))
+        assert prepare(frame, noise=NOISE).sources == ()
+        assert len(prepare(replace(frame, metadata=Metadata(make="Acme", model="One"))).sources) == 1
+        file.write_text("{")
+        (note,) = prepare(frame).frame.notes
+        assert "noiseprofiles.json" in note
+        assert "passed over" in note
+    finally:
+        file.unlink()
+
+
+def test_sources_that_disagree_are_noted() -> None:
+    frame = replace(gradient(), metadata=Metadata(noise_profile=(1.0, 1e-3)))
+    (note,) = prepare(frame).frame.notes
+    assert "the file's NoiseProfile is" in note
+    assert "too large" in note
+    assert prepare(gradient()).frame.notes == ()
 
 
 def test_a_hot_site_is_mended_and_counted_unless_it_is_not_wanted() -> None:

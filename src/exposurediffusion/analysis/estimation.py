@@ -1,8 +1,8 @@
-"""Noise of an unknown camera from a single frame, and the lookup order that `expose enhance` follows.
+"""Noise of an unknown camera from a single frame.
 
 A line through noise variance against mean (Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for
 single-image raw-data", IEEE TIP 17(10), 2008), which `noise_curve.py` measures. Masked sites give read noise, row noise
-and black level. The same curve judges what a profile or the file says.
+and black level. The same curve judges what others say of the noise (`sources.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from torch import Tensor
 from exposurediffusion.analysis.black import black_offset
 from exposurediffusion.analysis.margins import MaskedStatistics, masked_statistics
 from exposurediffusion.analysis.noise_curve import NoiseCurve, noise_curve
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, find_camera
+from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.sensor import SATURATION, RawFrame
 
 FULL_WELL = (30.0, 500_000.0)  # electrons at saturation that are believed of any camera at any ISO: bounds of the gain
-_ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
-_TRUSTED = 0.1  # relative error of a variance by which other sources are judged
+ROUNDING = 12**-0.5  # standard deviation of rounding to whole DN
 _DRIFT = 0.1  # DN: by which black may differ between the margins and the picture
-_WRONG = 3.0  # factor in variance by which a source must be off before the frame overrules it
 
 
 def _prior_gain(read: np.ndarray, saturation: float) -> np.ndarray:
@@ -77,11 +75,11 @@ def estimate_noise(frame: RawFrame) -> NoiseParameters:
         noise, `saturation` of the frame's sensor. A frame without noise gets the smallest gain and read noise that
         are believed of a camera. `source` says how it went.
     """
-    return _estimate(frame)[0]
+    return estimate_with_curve(frame)[0]
 
 
-def _estimate(frame: RawFrame) -> tuple[NoiseParameters, NoiseCurve]:
-    """The estimate, and the noise curve that it is of."""
+def estimate_with_curve(frame: RawFrame) -> tuple[NoiseParameters, NoiseCurve]:
+    """The estimate (see `estimate_noise`), and the noise curve that it is of."""
     saturation, floor = frame.sensor.saturation, _floor(frame)
     masked = masked_statistics(frame)
     offset = black_offset(frame) or 0.0
@@ -102,10 +100,10 @@ def _estimate(frame: RawFrame) -> tuple[NoiseParameters, NoiseCurve]:
         gain, read = saturation / FULL_WELL[1], floor**0.5
         source = "no noise found in the frame: the smallest believed of a camera"
     parameters = NoiseParameters.gaussian(gain, read, saturation, source)
-    return replace(parameters, row=torch.tensor([row]), black=_black_deviation(masked, parameters)), curve
+    return replace(parameters, row=torch.tensor([row]), black=black_deviation(masked, parameters)), curve
 
 
-def _black_deviation(masked: MaskedStatistics | None, noise: NoiseParameters) -> Float[Tensor, "1"]:
+def black_deviation(masked: MaskedStatistics | None, noise: NoiseParameters) -> Float[Tensor, "1"]:
     """Standard deviation of what is unknown of the black level, DN: by masked sites, a profile, or other cameras."""
     if masked is not None:
         return torch.tensor([max(masked.error, _DRIFT)])
@@ -118,77 +116,4 @@ def _black_deviation(masked: MaskedStatistics | None, noise: NoiseParameters) ->
 def _floor(frame: RawFrame) -> float:
     """The least variance that is believed of a frame, DN squared: that of rounding, where it holds whole DN."""
     integer = np.issubdtype(frame.mosaic.dtype, np.integer)
-    return _ROUNDING**2 if integer else (1e-6 * frame.sensor.saturation) ** 2
-
-
-def noise_of(frame: RawFrame, camera: CameraProfile | None = None) -> NoiseParameters:
-    """Noise of a frame: from a calibrated profile, else from the file's NoiseProfile, else from the frame itself.
-
-    A profile or NoiseProfile that the frame contradicts by more than a factor of three in variance, at the signals
-    where flat places show the noise, is passed over for the estimate.
-
-    Args:
-        frame: any raw frame.
-        camera: profile to use; None: the calibrated one of the frame's camera, where there is one.
-
-    Returns:
-        Parameters of one capture (b = 1) in DN of the frame's sensor. A profile is read at the frame's ISO and scaled
-        to the frame's bit depth; without a usable ISO it is passed over. `source` says which it was, what the frame
-        overruled, and when the ISO is outside the calibrated ones.
-    """
-    stated = _from_profile(frame, camera) or _from_file(frame)
-    estimate, curve = _estimate(frame)
-    if stated is None:
-        return estimate
-    factor = _off_by(stated, estimate, curve)
-    if 1 / _WRONG <= factor <= _WRONG:
-        return replace(stated, black=_black_deviation(masked_statistics(frame), stated))
-    wrong = f"{factor:.2g} times too large" if factor > 1 else f"{1 / factor:.2g} times too small"
-    return replace(estimate, source=f"{estimate.source}; passed over: {stated.source}, {wrong} in variance")
-
-
-def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParameters | None:
-    """The noise that a profile gives at the frame's ISO; None without one or the other."""
-    iso, profile = frame.metadata.iso, camera or find_camera(frame.metadata.camera)
-    if profile is None or not iso:
-        return None
-    try:
-        noise = profile.at_iso(iso).rescaled(frame.sensor.saturation)
-    except ValueError:  # an ISO outside the profile's line
-        return None
-    low, high = profile.iso_range
-    if low <= iso <= high:
-        return noise
-    return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated from ISO {low:g} to {high:g}")
-
-
-def _from_file(frame: RawFrame) -> NoiseParameters | None:
-    """The noise that the file's NoiseProfile gives, averaged over the colours; None where it has none that can be."""
-    saturation = frame.sensor.saturation
-    pairs = np.asarray(frame.metadata.noise_profile or (), dtype=float)
-    if len(pairs) < 2 or len(pairs) % 2:
-        return None
-    slopes, offsets = pairs.reshape(-1, 2).T
-    weights = (1, 2, 1) if len(slopes) == 3 else (1,) * len(slopes)  # of R, G, B: half of the sites are green
-    slope, offset = np.average(slopes, weights=weights), np.average(offsets, weights=weights)
-    if not (np.isfinite(slope) and np.isfinite(offset) and slope > 0):
-        return None
-    read = max(np.sqrt(max(offset, 0)) * saturation, _ROUNDING)
-    return NoiseParameters.gaussian(slope * saturation, read, saturation, "the file's NoiseProfile")
-
-
-def _off_by(stated: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float:
-    """Median factor by which the stated variances exceed those of the frame's flat places; 1 where these are too few.
-
-    Both the places and the line through them have to contradict; what is nearer to 1 counts.
-    """
-    trusted = curve.error < _TRUSTED
-    if trusted.sum() < max(3, len(trusted) / 4):
-        return 1.0
-
-    def variance(noise: NoiseParameters) -> np.ndarray:
-        light_free = float(noise.read_variance) - float(noise.row) ** 2  # rows are no part of the curve
-        return float(noise.gain) * curve.mean[trusted] + light_free
-
-    factors = [np.median(variance(stated) / found) for found in (curve.variance[trusted], variance(estimate))]
-    return float(min(factors, key=lambda factor: abs(np.log(factor))))
+    return ROUNDING**2 if integer else (1e-6 * frame.sensor.saturation) ** 2

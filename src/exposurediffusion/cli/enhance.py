@@ -12,6 +12,7 @@ from exposurediffusion.cli.console import Flag, Flat, Inputs, OnOff, Optional, S
 from exposurediffusion.cli.photographs.jobs import Format, find_jobs
 from exposurediffusion.cli.photographs.outputs import ResultOptions
 from exposurediffusion.cli.photographs.queue import Queue
+from exposurediffusion.datasets.dark_frames import load_dark_shading
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
@@ -31,6 +32,7 @@ class Options(EnhanceOptions):
     white_balance: Annotated[str, tyro.conf.arg(metavar="shot|daylight|auto|R,G,B")] = "shot"
     defects: OnOff = True
     dark: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    dark_shading: Annotated[str, tyro.conf.arg(metavar="auto|off|FILE|DIR")] = "auto"
     iso: Annotated[float | None, Optional] = None
     gain: Annotated[float | None, Optional] = None
     read: Annotated[float | None, Optional] = None
@@ -87,7 +89,9 @@ def enhance(
         if options.dark is not None and not options.dark.is_file():
             raise UsageError(f"--dark {options.dark}: no such file")
         dark = None if options.dark is None else read_raw(options.dark)
-        asked = EnhanceOptions(**{**vars(options), "dark": dark})
+        shading = options.dark_shading
+        shading = shading if shading in ("auto", "off") else load_dark_shading(shading)
+        asked = EnhanceOptions(**{**vars(options), "dark": dark, "dark_shading": shading})
     wanted = {"overruled": asked.maps, "spread": asked.samples > 1}
     maps = tuple(name for name, is_wanted in wanted.items() if is_wanted)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, recursive, summary, maps)

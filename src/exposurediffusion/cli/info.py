@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import log2
 from typing import Any
 
+from exposurediffusion.analysis.margins import masked_statistics
+from exposurediffusion.analysis.sources import chosen
 from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, note, reason
 from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
@@ -43,13 +45,16 @@ def info(
     for path in find_sources(inputs, recursive, summary):
         try:
             frame = read_raw(path)
-            facts = describe_frame(frame, plan(frame, model, options), weights)
+            decided = plan(frame, model, options)
+            facts = describe_frame(frame, decided, weights)
         except (ValueError, OSError) as error:
             summary.fail(reason(error), input=str(path))
             continue
+        sources = describe_sources(frame, decided)
         width = max(map(len, facts))
         lines = [str(path), *(f"  {name:<{width}}  {_plain(value)}" for name, value in facts.items())]
-        summary.add("\n".join(lines), input=str(path), **facts)
+        lines += ["  what is said of the noise, the most trusted first:", *map(_line, sources)]
+        summary.add("\n".join(lines), input=str(path), **facts, noise_sources=sources)
     return summary.finish()
 
 
@@ -75,6 +80,7 @@ def describe_frame(frame: RawFrame, decided: EnhancePlan, weights: str) -> dict[
         "gain (DN per electron)": round(float(noise.gain), 4),
         "read noise (DN)": round(float(noise.read_variance) ** 0.5, 3),
         "noise from": noise.source,
+        "dark shading": "taken out" if decided.shaded else "none",
         "ratio": decided.ratio,
         "brighter (EV)": round(log2(decided.ratio), 2),
         "noise when amplified (white = 1)": round(decided.noise_level, 4),
@@ -82,6 +88,44 @@ def describe_frame(frame: RawFrame, decided: EnhancePlan, weights: str) -> dict[
         "weights": weights,
         **{f"note {number}": text for number, text in enumerate(decided.frame.notes, 1)},
     }
+
+
+def describe_sources(frame: RawFrame, decided: EnhancePlan) -> list[dict[str, Any]]:
+    """All that is said of the noise of a frame, the most trusted first, and at last what its masked margins show.
+
+    `factor` is by how much the variance exceeds what the frame's flat places show, None where these are too few.
+    """
+    best = chosen(decided.sources) if decided.sources else None
+    told: list[dict[str, Any]] = [
+        {
+            "source": one.noise.source,
+            "gain": round(float(one.noise.gain), 4),
+            "read_noise": round(float(one.noise.read_variance) ** 0.5, 3),
+            "factor": one.factor and round(one.factor, 3),
+            "agrees": one.agrees,
+            "used": one is best,
+        }
+        for one in decided.sources
+    ]
+    masked = masked_statistics(frame)
+    if masked is not None:
+        margins = {"source": f"{masked.sites:,} masked sites", "gain": None, "factor": None, "agrees": True}
+        read, black = round((masked.variance + masked.row**2) ** 0.5, 3), round(masked.offset, 3)
+        told.append({**margins, "read_noise": read, "black_level_error": black, "used": False})
+    return told
+
+
+def _line(told: dict[str, Any]) -> str:
+    """A source of noise in one line."""
+    gain = "" if told["gain"] is None else f"gain {told['gain']:.4g} DN/e, "
+    if "black_level_error" in told:
+        says = f"black level off by {told['black_level_error']:+.3g} DN"
+    elif told["factor"] is None:
+        says = "the frame shows too little to judge"
+    else:
+        says = f"{told['factor']:.3g} times the frame's variance{'' if told['agrees'] else ', contradicted'}"
+    used = "*" if told["used"] else " "
+    return f"  {used} {told['source']}: {gain}read noise {told['read_noise']:.4g} DN; {says}{', used' * told['used']}"
 
 
 def _each(levels: tuple[float, ...]) -> float | list[float]:

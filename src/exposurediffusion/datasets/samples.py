@@ -16,7 +16,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.analysis.estimation import estimate_noise, noise_of
+from exposurediffusion.analysis.estimation import estimate_noise
+from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.datasets.cache import CachedFrame
 from exposurediffusion.datasets.crops import Cut, draw_cut, whole_tiles
 from exposurediffusion.physics.camera import NoiseParameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,19 @@ import numpy as np
 from exposurediffusion.analysis.banding import masked_row_offsets
 from exposurediffusion.analysis.black import with_black, with_true_black
 from exposurediffusion.analysis.defects import defects_of_dark, find_defects, listed_defects
-from exposurediffusion.analysis.estimation import noise_of
 from exposurediffusion.analysis.mending import mend
+from exposurediffusion.analysis.sources import (
+    NoiseSource,
+    chosen_noise,
+    disagreement,
+    noise_of,
+    noise_of_line,
+    noise_sources,
+)
+from exposurediffusion.enhancement.shading import without_dark_shading
+from exposurediffusion.files.darktable import darktable_line, installed_profiles
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.sensor import RawFrame
 
 
@@ -22,16 +33,21 @@ class Prepared:
     """A frame that is ready to be exposed on.
 
     Attributes:
-        frame: with its true black level, defects mended, row offsets out where masked columns show them.
+        frame: without dark shading, with its true black level, defects mended, row offsets out where masked columns
+            show them.
         noise: of the capture; `noise.source` says where it comes from.
         found: defective sites that were found in the frame.
         listed: defective sites that were known before.
+        sources: all that is said of the noise, the most trusted first; empty where it was given.
+        shaded: a dark shading was taken out.
     """
 
     frame: RawFrame
     noise: NoiseParameters
     found: int = 0
     listed: int = 0
+    sources: tuple[NoiseSource, ...] = ()
+    shaded: bool = False
 
 
 def prepare(
@@ -41,6 +57,7 @@ def prepare(
     noise: NoiseParameters | None = None,
     black: Sequence[float] | Literal["auto"] = "auto",
     defects: bool = True,
+    dark_shading: DarkShading | Path | str = "auto",
 ) -> Prepared:
     """Put right what is wrong with a frame for physical reasons, before anything is estimated of the scene.
 
@@ -50,22 +67,44 @@ def prepare(
         noise: parameters, if they are known better.
         black: levels of `with_black`; auto: `with_true_black`.
         defects: find and mend hot, warm and dead sites; if not, only those without a number are mended.
+        dark_shading: of `without_dark_shading`.
 
     Raises:
-        ValueError: black levels that are none, or defects that lie outside the frame.
+        ValueError: black levels that are none, defects that lie outside the frame, or no dark shading where one is said
+            to be.
     """
+    raw, frame = frame, without_dark_shading(frame, dark_shading, camera)
+    shaded = frame.mosaic is not raw.mosaic
     if camera is not None and camera.defects:
         frame = with_defects(frame, np.array(camera.defects))
     listed = listed_defects(frame) if defects else ~np.isfinite(frame.mosaic)
     frame = mend(frame, listed)  # first: what is no number must not be measured
     frame = with_true_black(frame) if black == "auto" else with_black(frame, black)
-    noise = noise or noise_of(frame, camera)
+    sources: tuple[NoiseSource, ...] = ()
+    if noise is None:
+        frame, others = _of_darktable(frame)
+        sources = noise_sources(frame, camera, others)
+        noise, odd = chosen_noise(frame, sources), disagreement(sources)
+        frame = replace(frame, notes=(*frame.notes, odd)) if odd else frame
     found = find_defects(replace(frame, defects=None), noise) & ~listed if defects else np.zeros_like(listed)
     frame = mend(frame, found)
     rows = masked_row_offsets(frame)
     if rows is not None:
         frame = without_lines(frame, rows, None)
-    return Prepared(frame, noise, int(found.sum()), int(listed.sum()))
+    return Prepared(frame, noise, int(found.sum()), int(listed.sum()), sources, shaded)
+
+
+def _of_darktable(frame: RawFrame) -> tuple[RawFrame, list[NoiseParameters]]:
+    """What an installed darktable says of the frame's noise; the frame notes where its file is damaged."""
+    file, data = installed_profiles(), frame.metadata
+    try:
+        line = file and darktable_line(file, data)
+    except ValueError as error:
+        return replace(frame, notes=(*frame.notes, f"{error}: passed over")), []
+    if not line:
+        return frame, []
+    source = f"darktable's profile of {data.camera} at ISO {data.iso:g}"
+    return frame, [noise_of_line(*line, frame.sensor.saturation, source)]
 
 
 def with_hot_sites_of(dark: RawFrame, frame: RawFrame) -> RawFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.white_balance import multipliers
 
@@ -31,7 +32,7 @@ class EnhanceOptions:
             spread is known.
         seed: of sampled increments; sample n of several has seed + n.
         camera: noise profile, a name or a JSON file; auto: by the camera's name, else the raw's own noise profile, else
-            estimated from the frame.
+            estimated from the frame; where that shows too little, darktable's, where it is installed.
         noise: parameters of the capture, where they are known better.
         iso: sensitivity, where the file does not say it.
         gain: DN per electron of the capture; read belongs to it.
@@ -42,6 +43,8 @@ class EnhanceOptions:
             multipliers of red, green and blue, as numbers or as "R,G,B".
         defects: find and mend hot, warm and dead sites.
         dark: a raw frame taken with the lens cap on, whose hot sites are mended too.
+        dark_shading: what the sensor shows in the dark, which is subtracted at the frame's ISO: auto, that of the
+            camera's noise profile, where it has one; off; or a .safetensors map or a folder of dark raw frames.
         exposure: reference: brightened by the ratio, as a long exposure, highlights clipped; auto: the same with
             headroom: divided by 2^h, with h EV noted for editors, h the smallest of 0 to 3 that keeps the highlights
             (of small ratios the exposure of the capture);
@@ -75,6 +78,7 @@ class EnhanceOptions:
     white_balance: Sequence[float] | str = "shot"
     defects: bool = True
     dark: RawFrame | Path | None = None
+    dark_shading: DarkShading | Path | str = "auto"
     exposure: Literal["auto", "reference", "capture"] = "reference"
     strength: float | Literal["auto"] = 1.0
     luma: float | None = None

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.analysis.black import with_black, with_true_black
+from exposurediffusion.analysis.sources import NoiseSource
 from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
 from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
+from exposurediffusion.enhancement.shading import without_dark_shading
 from exposurediffusion.models.device import is_good_at_bfloat16
 from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, find_camera, load_profile, user_cameras
 from exposurediffusion.physics.noise import noise_level
@@ -42,6 +44,8 @@ class EnhancePlan:
         luma, chroma: strength for brightness and for colour: 1 the estimate, 0 the capture, between a blend.
         autocast: compute in bfloat16.
         found, listed: defective sites that were mended: found in the frame, or known before.
+        sources: all that is said of the noise, the most trusted first; empty where it was given.
+        shaded: a dark shading was taken out.
     """
 
     frame: RawFrame
@@ -55,6 +59,8 @@ class EnhancePlan:
     autocast: bool = False
     found: int = 0
     listed: int = 0
+    sources: tuple[NoiseSource, ...] = ()
+    shaded: bool = False
 
 
 def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:
@@ -71,8 +77,7 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
             or lacks what an option needs.
     """
     _check(frame, model)
-    if options.iso is not None:
-        frame = replace(frame, metadata=replace(frame.metadata, iso=options.iso))
+    frame = _at_iso(frame, options)
     if options.dark is not None:
         dark = options.dark if isinstance(options.dark, RawFrame) else read_raw(options.dark)
         frame = with_hot_sites_of(dark, frame)
@@ -82,6 +87,7 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
         noise=_given_noise(frame, options),
         black="auto" if options.black == "auto" else black_levels(options.black),
         defects=options.defects,
+        dark_shading=options.dark_shading,
     )
     ratio = auto_ratio(ready.frame) if options.ratio == "auto" else options.ratio
     level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
@@ -98,7 +104,14 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
         autocast=_computes_in_bfloat16(model, options.precision),
         found=ready.found,
         listed=ready.listed,
+        sources=ready.sources,
+        shaded=ready.shaded,
     )
+
+
+def _at_iso(frame: RawFrame, options: EnhanceOptions) -> RawFrame:
+    """The frame with the ISO that was given for it."""
+    return frame if options.iso is None else replace(frame, metadata=replace(frame.metadata, iso=options.iso))
 
 
 def _check(frame: RawFrame, model: TrainedDenoiser | Denoise) -> None:
@@ -164,6 +177,8 @@ def ratio_of(frame: RawFrame, options: EnhanceOptions) -> float:
     if options.ratio != "auto":
         return options.ratio
     black = "auto" if options.black == "auto" else black_levels(options.black)
+    frame = _at_iso(frame, options)
+    frame = without_dark_shading(frame, options.dark_shading, _profile(frame, options.camera))
     return auto_ratio(with_true_black(frame) if black == "auto" else with_black(frame, black))
 
 

@@ -396,15 +396,17 @@ def user_cameras(complain: Callable[[str], object] = lambda problem: None) -> di
 
 
 def read_profile(path: Path) -> CameraProfile:
-    """The profile in a file, read again only when that has changed.
+    """The profile in a file, read again only when that has changed; its `dark_shading` is the whole path.
 
     Raises:
         ValueError: it is none, or cannot be read; the message names the file and the fields that are wrong.
     """
     try:
-        return _read(path, path.stat().st_mtime_ns)
+        profile = _read(path, path.stat().st_mtime_ns)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', error)}") from error
+    beside = profile.dark_shading and str(path.resolve().parent / profile.dark_shading)
+    return replace(profile, dark_shading=beside)
 
 
 @lru_cache

@@ -41,9 +41,12 @@ class DarkShading:
         _check_iso(iso)
         top, left, height, width = window or (0, 0, *self.slope.shape[-2:])
         part = (..., slice(top, top + height), slice(left, left + width))
+        return torch.add(self.offset[part], self.slope[part], alpha=iso).add_(self.black_level_at(iso))
+
+    def black_level_at(self, iso: float) -> float:
+        """The black level error of the whole frame at an ISO, DN."""
         isos, errors = zip(*self.black_level_error, strict=True)
-        error = float(np.interp(iso, isos, errors))
-        return torch.add(self.offset[part], self.slope[part], alpha=iso).add_(error)
+        return float(np.interp(iso, isos, errors))
 
     def correct(
         self, planes: Float[Tensor, "*b planes h w"], iso: float, ratio: float = 1.0, window: Window | None = None

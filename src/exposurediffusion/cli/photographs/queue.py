@@ -163,6 +163,7 @@ def describe(decided: EnhancePlan) -> str:
     noise, frame = decided.noise, decided.frame
     mended = f"; hot and dead sites mended: {decided.found:,}" if decided.found else ""
     mended += f"; listed defects mended: {decided.listed:,}" if decided.listed else ""
+    mended += "; dark shading taken out" if decided.shaded else ""
     return (
         f"{frame.metadata.camera or 'unknown camera'}, {frame.shape[1]}x{frame.shape[0]} "
         f"{frame.sensor.cfa.name}, x{decided.ratio:g}; gain {float(noise.gain):.3g} DN/e, "
