@@ -52,11 +52,24 @@ def test_a_mistyped_option_gets_suggestions_of_its_own_command(run):
     assert "--iterations" not in err
 
 
-@pytest.mark.parametrize("words", [["convert", "x.pt", "-o", "-"], ["enhance", "x.dng", "--output", "-"]], ids=" ".join)
-def test_results_do_not_go_to_stdout(run, words):
-    code, _, err = run(*words)
+@pytest.mark.parametrize("output", [["-o", "-"], ["--output", "-"], ["-o=-"], ["--output=-"]], ids=" ".join)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("info", "cameras")])
+def test_results_do_not_go_to_stdout(run, name, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(name, *output)
     assert code == 2
     assert err.startswith("expose: -o -: results go to files")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words", [["enhance", "-"], ["info", "-"], ["convert", "-", "-o", "x"], ["train", "--data", "-"]], ids=" ".join
+)
+def test_standard_input_is_not_read(run, words):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("expose: -: standard input is not read")
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

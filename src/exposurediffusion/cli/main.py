@@ -85,9 +85,18 @@ def _call(name: str, words: list[str]) -> Callable[[], int]:
     groups = [fields(group.default) for group in parameters.values() if is_dataclass(group.default)]
     flags = {name.replace("_", "-") for name in (*parameters, *(field.name for group in groups for field in group))}
     words = words + as_words(found, words, flags)
-    if any(option in ("-o", "--output") and value == "-" for option, value in pairwise(words)):
-        raise UsageError("-o -: results go to files, not to stdout; name one")
+    _refuse_pipes(words)
     return parse(function, f"expose {name}", words, file, own)
+
+
+def _refuse_pipes(words: list[str]) -> None:
+    """Raise UsageError where stdin or stdout is asked for, which no command reads or writes results to."""
+    for before, word in pairwise(["", *words]):
+        option, _, value = word.partition("=")
+        if (option in ("-o", "--output") and value == "-") or (before in ("-o", "--output") and word == "-"):
+            raise UsageError("-o -: results go to files, not to stdout; name one")
+        if word == "-":
+            raise UsageError("-: standard input is not read; save it to a file and name that (a file called -: ./-)")
 
 
 def _overview(arguments: list[str]) -> int:
