@@ -74,10 +74,11 @@ class Summary:
         if line is not None and not self.as_json:
             print(line, flush=True)
 
-    def keep(self, line: str, **fields: Any) -> None:
+    def keep(self, output: Path, **fields: Any) -> None:
         """A result that was there already: it counts as done."""
         self.kept += 1
-        self.add(line, kept=True, **fields)
+        line = f"{output}  kept: it is there already (--overwrite replaces it)"
+        self.add(line, kept=True, **fields, output=str(output))
 
     def fail(self, text: str, **fields: Any) -> None:
         """An input that could not be done: a line on stderr, and counted."""
