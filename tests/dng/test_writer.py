@@ -240,7 +240,7 @@ def test_a_cleaned_frame_says_so(tmp_path: Path) -> None:
 
 
 def test_a_noise_profile_never_has_a_slope_of_zero(tmp_path: Path) -> None:
-    """Adobe's DNG SDK takes one for invalid, and the frame would be denoised by its ISO. Here brightness has less noise."""
+    """Adobe's DNG SDK takes one for invalid. Here what is bright has less noise than what is dark."""
     noise = np.random.default_rng(1).normal(0, 1, (256, 256)).astype(np.float32)
     dark = np.arange(256) < 128
     light = np.where(dark, 0.1 + 0.02 * noise, 0.6 + 0.005 * noise).astype(np.float32)
