@@ -36,11 +36,13 @@ class Light:
         planes: of a patch.
         ratios: of the pairs, in turn; empty: clean patches.
         saturation: of the camera that took the pairs.
+        largest: side of the largest patch, packed pixels, and where that is.
     """
 
     planes: int = 4
     ratios: tuple[float, ...] = ()
     saturation: float = 15583.0
+    largest: tuple[int, str] = (1 << 16, "light")
 
     def patch(self, number: int, size: int) -> Sample:
         generator = seeded(77, number)

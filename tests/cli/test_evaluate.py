@@ -200,10 +200,10 @@ def test_it_goes_on_and_takes_more(simsid: Path, weights: Path, run: Call, tmp_p
     assert (code, rows(tmp_path)) == (0, both)
     assert {entry["method"] for entry in json.loads(out)["results"]} == {"capture", "mine, T = 1"}
     code, _, error = run(*options, "--crop", 20)
-    assert code == 1
+    assert code == 2
     assert "crop 512 there, 20 here" in error
     code, _, error = run(*options, "--weights", weights, "--transition", "restart")
-    assert code == 1
+    assert code == 2
     assert "measured with other settings" in error
     assert run(*options, "--crop", 20, "--overwrite")[0] == 0
     assert len(rows(tmp_path)) == 18

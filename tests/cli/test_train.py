@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_preset_names_the_difference(sid: Path, run: Cal
     options = ["--data", sid, "-o", tmp_path / "run", *TINY]
     assert run("--preset", "p+g-nafnet1-exposure", *options)[0] == 0
     code, _, error = run("--preset", "eld-nafnet1-exposure", *options)
-    assert code == 1
+    assert code == 2
     assert "capture.noise p+g there, eld here" in error
 
 

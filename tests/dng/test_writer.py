@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from exposurediffusion.analysis.remaining import remaining_noise
 from exposurediffusion.dng.storage import Bits, Compression, encode, levels
 from exposurediffusion.dng.writer import dng_chunks, write_dng
 from exposurediffusion.dng.xmp import packet
@@ -236,6 +237,18 @@ def test_a_cleaned_frame_says_so(tmp_path: Path) -> None:
     assert read_tags(tmp_path / "a.dng").first(50935) == entry(RATIONAL, 1)
     taken = read_tags(write_dng(tmp_path / "b.dng", replace(clean, metadata=METADATA)))
     assert not {700, 50935, 51041} & (taken.main | taken.raw).keys()
+
+
+def test_a_noise_profile_never_has_a_slope_of_zero(tmp_path: Path) -> None:
+    """Adobe's DNG SDK takes one for invalid. Here what is bright has less noise than what is dark."""
+    noise = np.random.default_rng(1).normal(0, 1, (256, 256)).astype(np.float32)
+    dark = np.arange(256) < 128
+    light = np.where(dark, 0.1 + 0.02 * noise, 0.6 + 0.005 * noise).astype(np.float32)
+    clean = RawFrame(light, Sensor.uniform(CFA("RGGB"), 0, 1), replace(METADATA, history={"Ratio": "50"}))
+    assert [slope for slope, _ in remaining_noise(clean)] == [0, 0, 0]
+    profile = read_raw(write_dng(tmp_path / "a.dng", clean)).metadata.noise_profile
+    assert profile is not None
+    assert all(0 < slope < 1e-9 for slope in profile[0::2])
 
 
 @pytest.mark.parametrize("bits", ["auto", "16", "16f", "32f"])

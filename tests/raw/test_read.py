@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import struct
@@ -41,6 +42,13 @@ def camera_file(
     head = tiff_bytes([first, raw | (changes or {})], {330: [RAW]}, [(i, [len(b)]) for i, b in enumerate(blocks)])
     path.write_bytes(head + b"".join(b + b"\0" * (len(b) % 2) for b in blocks))
     return path
+
+
+@pytest.mark.parametrize("given", [io.BytesIO(b"raw"), b"raw", 3])
+def test_what_is_no_path_is_refused_with_what_to_do(given: object) -> None:
+    """As users meet it: the tests' check of annotations would be first."""
+    with pytest.raises(TypeError, match=f"read from its path, not from {type(given).__name__}: write it to a file"):
+        inspect.unwrap(read_raw)(given)  # pyright: ignore[reportArgumentType] - it is the point
 
 
 @pytest.mark.parametrize("margins", [(0, 0, 0, 0), (26, 32, 0, 0), (25, 31, 3, 5), (9, 13, 17, 11)])

@@ -26,7 +26,6 @@ from exposurediffusion.reproduction.runs import Runs, load_method
 from exposurediffusion.reproduction.scorer import Scorer
 from exposurediffusion.training import trainer
 from exposurediffusion.training.checkpoints import NonFiniteLoss
-from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.presets import Preset, find_preset
 from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.weights.file import TrainedDenoiser, load
@@ -295,20 +294,11 @@ def test_what_is_missing_is_trained_once(make: Make, quick: list[str], tmp_path:
     assert twin.card.training["iterations"] == 6
 
 
-def test_frames_that_hold_a_patch_are_trained_on(
-    make: Make, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of the tree have 32x32 packed pixels: too few for the patches of 128 that training validates on else."""
-    sizes: list[int] = []
-    original = trainer.train
-
-    def train(recipe: Recipe, *arguments: Any, execution: Execution, **options: Any) -> Path:
-        sizes.append(execution.validation_patch)
-        return original(recipe, *arguments, execution=execution, **options)
-
-    monkeypatch.setattr(trainer, "train", train)
-    assert make(training=True).scores(RUN)[100, "final"].images == 2
-    assert sizes == [16]  # as the patches of `quick`
+def test_frames_smaller_than_a_patch_are_trained_on(make: Make, quick: list[str], tmp_path: Path) -> None:
+    """Those of the tree have 32x32 packed pixels: fewer than the patches of 128 that are validated on else."""
+    messages: list[str] = []
+    assert make(training=True, report=messages.append).scores(RUN)[100, "final"].images == 2
+    assert any("--validation-patch is 32 instead of 128" in text for text in messages)
 
 
 def test_each_seed_is_trained(make: Make, quick: list[str], tmp_path: Path) -> None:

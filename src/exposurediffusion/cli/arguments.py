@@ -12,12 +12,13 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import tyro
-from tyro import _errors, _strings  # pyright: ignore[reportPrivateUsage]
+from tyro import _arguments, _errors, _strings  # pyright: ignore[reportPrivateUsage]
 from tyro._backends._argparse import Action
 
 from exposurediffusion.cli.console import UsageError, as_usage
@@ -33,6 +34,27 @@ def _joined(text: str) -> str:
 
 
 _strings.remove_single_line_breaks = _joined  # its own leaves lone words on lines
+_described, _named = _arguments.generate_argument_helptext, _arguments._rule_apply_argconf
+
+
+def _without_empty_default(
+    argument: _arguments.ArgumentDefinition, lowered: _arguments.LoweredArgumentDefinition, compact: bool = False
+) -> Any:
+    """The help of an option, without a default that says nothing: None, no values, a flag that is not given."""
+    field = argument.field
+    empty = field.default is None or field.default == () or lowered.action == "store_true"
+    if empty and not lowered.required and field.argconf.help_behavior_hint is None:
+        argument = replace(argument, field=replace(field, argconf=replace(field.argconf, help_behavior_hint="")))
+    return _described(argument, lowered, compact)
+
+
+def _without_none(argument: _arguments.ArgumentDefinition, lowered: _arguments.LoweredArgumentDefinition) -> None:
+    """Names what an option takes; None, which a settings file may give, is no word for people."""
+    _named(argument, lowered)
+    lowered.metavar = (lowered.metavar or "").removeprefix("{None}|") or lowered.metavar
+
+
+_arguments.generate_argument_helptext, _arguments._rule_apply_argconf = _without_empty_default, _without_none
 
 
 def take(name: str, words: list[str], *, value: bool = False) -> tuple[str | None, list[str]]:
@@ -110,8 +132,16 @@ def parse(function: Callable[..., int], prog: str, words: list[str], file: str |
         return partial(function, *arguments, **options)
 
     def in_plain_words(event: _errors.ParseErrorEvent) -> None:
-        if isinstance(event, _errors.InstantiationFailure) and event.argument is not None:
-            raise UsageError(_plain(event.message, event.argument.lowered))
+        if isinstance(event, _errors.InstantiationFailure):
+            raise UsageError(_plain(event.message, event.argument and event.argument.lowered))
+        if isinstance(event, _errors.InvalidChoice):
+            name, choices = event.argument.display_name(), ", ".join(sorted(set(event.choices)))
+            raise UsageError(f"{name}: {event.value!r} is none of {choices}")
+        if isinstance(event, _errors.BadValue):
+            raise UsageError(f"{event.argument.display_name()}: what it is set to is missing")
+        if isinstance(event, _errors.MissingArgs) and not event.unrecognized_tokens:
+            names = ", ".join(missing.arg.display_name() for missing in event.missing_arguments)
+            raise UsageError(f"{names}: missing; see {prog} --help")
         strange = event.tokens if isinstance(event, _errors.UnrecognizedArgs) else []
         for word in strange:
             if file and word.startswith("--") and word not in own:
@@ -131,10 +161,13 @@ def options_of(function: Callable[..., int]) -> list[Action]:
 
 def _plain(message: str, option: Any) -> str:
     """Why a value is not one: "--ratio: 'abc' is neither a number nor auto"."""
+    message = re.sub(r"^Error parsing [\w.-]+: ", "", message)
+    if option is None:
+        return message
     name, value = option.name_or_flags[-1], re.search(r"'[^']*'", message)
     kinds = [str(_KINDS.get(kind, kind)) for kind in re.findall(r"[A-Z]+|[a-z][\w-]*", option.metavar or "")]
     kinds = list(dict.fromkeys(kinds))
     if value is None or not any(kind in _KINDS.values() for kind in kinds):
-        return message.removeprefix("Error parsing ")
+        return message
     problem = f"not {kinds[0]}" if len(kinds) == 1 else f"neither {' nor '.join(kinds)}"
     return f"{name}: {value.group()} is {problem}"

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ Optional = tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Flat = tyro.conf.arg(name="")
 """Marks a group of options whose names stand alone, without the group's."""
+_FIXED = "\u00a0"  # a blank at which lines are not broken
+_SHORT = 40  # characters that stay on one line
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 _notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """What `--quiet` silences; errors are none of it."""
@@ -69,10 +74,11 @@ class Summary:
         if line is not None and not self.as_json:
             print(line, flush=True)
 
-    def keep(self, line: str, **fields: Any) -> None:
+    def keep(self, output: Path, **fields: Any) -> None:
         """A result that was there already: it counts as done."""
         self.kept += 1
-        self.add(line, kept=True, **fields)
+        line = f"{output}  kept: it is there already (--overwrite replaces it)"
+        self.add(line, kept=True, **fields, output=str(output))
 
     def fail(self, text: str, **fields: Any) -> None:
         """An input that could not be done: a line on stderr, and counted."""
@@ -128,13 +134,32 @@ def show(table: Table) -> None:
 
 
 def print_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
-    """Columns on stdout: the names in the first are never cut, and without a terminal the width has no limit."""
-    grid = RichTable(title=title)
-    for place, name in enumerate(header):
-        grid.add_column(name, no_wrap=place == 0, overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 10_000).print(grid)
+    """Columns on stdout, all cells whole; on a terminal that is too narrow for them, a paragraph for each row."""
+    names, cells = list(header), [list(row) for row in rows]
+    widest = [max(map(cell_len, column), default=0) for column in zip(*cells, strict=True)] or [0] * len(names)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    words = [max(map(cell_len, name.split()), default=0) for name in names]
+    for needed in (map(cell_len, names), words):  # a long name of a column is broken rather than the columns
+        widths = list(map(max, needed, widest))
+        if sum(widths) + 3 * len(widths) + 1 <= console.width:
+            grid = RichTable(
+                *(Column(name, width=width) for name, width in zip(names, widths, strict=True)), title=title
+            )
+            for row in cells:
+                grid.add_row(*row)
+            console.print(grid)
+            return
+    for line in ([title] if title else []) + [_paragraph(names, row, console.width) for row in cells]:
+        print(line)
+
+
+def _paragraph(names: list[str], row: list[str], width: int) -> str:
+    """A row of a table: its first cell on a line, and below it by name what the others say."""
+    parts = [f"{name}: {cell}" for name, cell in zip(names[1:], row[1:], strict=True) if cell not in ("", "-")]
+    joined = "; ".join(part.replace(" ", _FIXED) if len(part) <= _SHORT else part for part in parts)
+    indent: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
+    lines = wrap(joined, width - 1, **indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([row[0], *lines]).replace(_FIXED, " ")
 
 
 Tick = Callable[..., None]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from exposurediffusion.cli.console import Flag, Output, Summary, progress
+from exposurediffusion.cli.console import Flag, Output, Summary, as_usage, progress
 from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.enhancement.frame import plan, run_plan, tile_count
 from exposurediffusion.enhancement.options import EnhanceOptions
@@ -41,7 +41,8 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
         seed: of the noise.
         summary: gets PSNR and SSIM (raw space, whole frame) of the capture and of the result.
     """
-    options = EnhanceOptions(ratio=ratio)
+    with as_usage():
+        options = EnhanceOptions(ratio=ratio)
     make_folder(output)
     camera, cfa = calibrated_cameras()[CAMERA], CFA("RGGB")
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from exposurediffusion.cli.arguments import as_words, parse, settings, take
 from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush, reason
+from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
@@ -42,7 +43,7 @@ def command(name: str, arguments: list[str]) -> Callable[..., int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `expose`; the exit code: 0 all done, 1 some inputs failed (others are done), 2 wrong usage, 130 Ctrl-C."""
+    """Run `expose`; exit code 0 all done or kept, 1 an input failed (others are done), 2 wrong usage, 130 Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not arguments or arguments[0] not in COMMANDS:
             return _overview(arguments)
         return _call(arguments[0], arguments[1:])()
-    except (UsageError, OutOfRange) as error:
+    except (UsageError, OutOfRange, MadeOtherwise) as error:
         complain(str(error))
         return 2
     except KeyboardInterrupt:
@@ -85,9 +86,18 @@ def _call(name: str, words: list[str]) -> Callable[[], int]:
     groups = [fields(group.default) for group in parameters.values() if is_dataclass(group.default)]
     flags = {name.replace("_", "-") for name in (*parameters, *(field.name for group in groups for field in group))}
     words = words + as_words(found, words, flags)
-    if any(option in ("-o", "--output") and value == "-" for option, value in pairwise(words)):
-        raise UsageError("-o -: results go to files, not to stdout; name one")
+    _refuse_pipes(words)
     return parse(function, f"expose {name}", words, file, own)
+
+
+def _refuse_pipes(words: list[str]) -> None:
+    """Raise UsageError where stdin or stdout is asked for, which no command reads or writes results to."""
+    for before, word in pairwise(["", *words]):
+        option, _, value = word.partition("=")
+        if (option in ("-o", "--output") and value == "-") or (before in ("-o", "--output") and word == "-"):
+            raise UsageError("-o -: results go to files, not to stdout; name one")
+        if word == "-":
+            raise UsageError("-: standard input is not read; save it to a file and name that (a file called -: ./-)")
 
 
 def _overview(arguments: list[str]) -> int:

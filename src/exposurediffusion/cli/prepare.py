@@ -64,19 +64,20 @@ def prepare(
         downscale: PNG, JPEG and WebP are averaged so many pixels square.
         megapixels: larger pictures are made as small as this.
         quality: signal-to-noise ratio that compression leaves, about so many dB.
-        overwrite: replace the file if it exists.
+        overwrite: replace the file if it exists; it is kept otherwise.
         json: print the summary as JSON.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: files of prepared pictures end in .safetensors")
     if output.is_dir():
         raise UsageError(f"{output} is a folder: name a file")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists already: use --overwrite to replace it")
     if not 1 <= downscale <= 16 or not 0.1 <= megapixels <= 100 or not 20 <= quality <= 80:
         raise UsageError("--downscale lies between 1 and 16, --megapixels between 0.1 and 100, --quality 20 and 80 dB")
     summary = Summary(json)
     files = _find(folders, summary)
+    if output.exists() and not overwrite:
+        summary.keep(output)
+        return summary.finish()
     make_folder(output.parent)
     prepared: list[_Prepared] = []
     with progress("Preparing", len(files)) as tick:

@@ -15,6 +15,7 @@ from exposurediffusion.evaluation.results import write_text
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import Table
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.models.device import find_device
 from exposurediffusion.reproduction import paper_tables
 from exposurediffusion.reproduction.budget import Budget
@@ -87,6 +88,8 @@ def reproduce(
             try:
                 tables = _make(artefact, runs, output, eld, scene)
                 tables += [*paper_tables.rates(runs), *what_was_run(runs.used)]
+            except MadeOtherwise:
+                raise
             except ValueError as error:
                 absent = (
                     f" (no weights of {', '.join(runs.missing)} in {weights}; --train trains them)"

@@ -17,6 +17,7 @@ import tyro
 from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, progress
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.physics.camera import load_profile, user_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.simulation.capture import SID_SETTINGS
@@ -196,7 +197,7 @@ def _missing(
             path = setup.output / shot.path
             if path.exists() and not overwrite:
                 if not (alike and old["files"].get(shot.path) == new["files"][shot.path]):
-                    raise UsageError(f"{path} was made otherwise: use --overwrite to replace it, or another folder")
+                    raise MadeOtherwise(f"{path} was made otherwise: use --overwrite to replace it, or another folder")
                 if path.stat().st_size > 2 * setup.size**2:
                     continue
             shots.append(shot)

@@ -28,7 +28,7 @@ from exposurediffusion.cli.console import (
     print_table,
     progress,
 )
-from exposurediffusion.datasets.open import DatasetOptions
+from exposurediffusion.datasets.open import DatasetOptions, kind_of
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.denoiser import backbone_options
 from exposurediffusion.models.device import find_device
@@ -38,6 +38,7 @@ from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
 from exposurediffusion.training.recipe import Prelude, Recipe
 from exposurediffusion.training.source import Source
+from exposurediffusion.weights.file import load_any
 
 if TYPE_CHECKING:
     from exposurediffusion.training.run import Run
@@ -122,6 +123,9 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
         with as_usage():
             find_device(execution.device)
+            kind_of(data, reading.dataset)
+            if initial is not None:
+                load_any(initial)
         make_folder(output)
         if not is_main():
             warnings.simplefilter("ignore")  # the main process says the same

@@ -76,6 +76,12 @@ def draw_cut(shape: tuple[int, int], size: int, cfa: CFA, generator: torch.Gener
     return Cut((top, left, span * k, span * k), turn, size)
 
 
+def largest_cut(shape: tuple[int, int], cfa: CFA) -> int:
+    """Side in packed pixels of the largest patch that a frame of `shape` (rows, columns) sites holds."""
+    _, _, down, across = whole_tiles(shape, cfa)
+    return min(down, across)
+
+
 def whole_tiles(shape: tuple[int, int], cfa: CFA) -> Window:
     """The part of a packed frame of `shape` (rows, columns) sites that `pack` has not completed."""
     k = cfa.period // cfa.stride

@@ -8,6 +8,7 @@ patches of each scene count eight of these as one.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.datasets.cache import CachedFrame
-from exposurediffusion.datasets.crops import Cut, draw_cut, whole_tiles
+from exposurediffusion.datasets.crops import Cut, draw_cut, largest_cut, whole_tiles
 from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.dark_shading import DarkShading, Window
 from exposurediffusion.physics.mosaic import CFA
@@ -72,6 +73,11 @@ class RawDataset:
     def planes(self) -> int:
         """Colour planes of a frame."""
         return self.cfa.planes
+
+    @property
+    def largest(self) -> tuple[int, str]:
+        """Side of the largest patch that every frame holds, packed pixels, and the file of the smallest frame."""
+        return _largest(self.frames)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -156,6 +162,11 @@ class PairDataset:
         """Colour planes of a frame."""
         return self.cfa.planes
 
+    @property
+    def largest(self) -> tuple[int, str]:
+        """Side of the largest patch that every frame holds, packed pixels, and the file of the smallest frame."""
+        return _largest(pair.short for pair in self._items)
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -199,13 +210,15 @@ class PairDataset:
         return self.dark_shading.correct(capture, iso, pair.ratio, window)
 
 
+def _largest(frames: Iterable[CachedFrame]) -> tuple[int, str]:
+    return min((largest_cut(frame.shape, frame.cfa), frame.source) for frame in frames)
+
+
 def _cut(frame: CachedFrame, size: int, seed: int, number: int, upright: bool = False) -> Cut:
     try:
         return draw_cut(frame.shape, size, frame.cfa, seeded(seed, number), upright)
     except ValueError as error:
-        raise ValueError(
-            f"{frame.source}: {error}; leave it out, or take smaller patches (--patch, and --validation-patch)"
-        ) from error
+        raise ValueError(f"{frame.source}: {error}") from error
 
 
 @lru_cache(maxsize=4096)

@@ -35,6 +35,7 @@ from exposurediffusion.files.tiff import (
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 
 NOISE_PROFILE, NOISE_REDUCTION_APPLIED = 51041, 50935
+_LEAST_SLOPE = 1e-12  # Adobe's DNG SDK takes a profile with a slope of 0 for invalid
 _BASELINE_EXPOSURE_OFFSET = 51109  # what the photographer set
 _CALIBRATION_EXTRAS = (50931, 50932, 50735, 50736)  # signatures, camera serial number, lens
 
@@ -106,7 +107,7 @@ def history_tags(frame: RawFrame) -> Tags:
     """What editors need in order not to denoise a cleaned frame once more: (none for a frame as it was taken)."""
     if not frame.metadata.history:
         return {}
-    profile = (number for line in remaining_noise(frame) for number in line)
+    profile = (number for slope, offset in remaining_noise(frame) for number in (max(slope, _LEAST_SLOPE), offset))
     return {
         NOISE_REDUCTION_APPLIED: entry(RATIONAL, 1),
         NOISE_PROFILE: entry(DOUBLE, *profile),

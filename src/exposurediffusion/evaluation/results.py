@@ -14,6 +14,7 @@ from typing import Any
 from exposurediffusion.evaluation.measure import Record
 from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.files.atomic import atomic
+from exposurediffusion.files.made import MadeOtherwise
 
 IMAGES, SETTINGS = "images.csv", "settings.json"
 
@@ -63,7 +64,7 @@ class Results:
         differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
         if differing:
             values = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in differing[:2])
-            raise ValueError(f"{self.folder}: its figures were taken otherwise ({values}): {self._remedy}")
+            raise MadeOtherwise(f"{self.folder}: its figures were taken otherwise ({values}): {self._remedy}")
         self.settings["methods"] = methods
         self._note(self.records)
 
@@ -75,7 +76,7 @@ class Results:
         """
         known, settings = self.settings["methods"], json.loads(json.dumps(method.settings))
         if known.setdefault(method.name, settings) != settings:
-            raise ValueError(
+            raise MadeOtherwise(
                 f"{self.folder}: {method.name!r} was measured with other settings ({known[method.name]}): "
                 f"{self._remedy}"
             )

@@ -46,8 +46,9 @@ def read_raw(path: str | os.PathLike[str]) -> RawFrame:
     Raises:
         RawError: empty, unknown, damaged or truncated file, or a sensor without a Bayer or X-Trans mosaic.
         OSError: the file cannot be opened.
+        TypeError: no path; open files and bytes have to be written to a file first.
     """
-    name = os.fspath(path)
+    name = _name(path)
     with _opened(name, pixels=True) as (raw, tags, floats):
         raw.unpack()
         return _frame(name, raw, tags, floats)
@@ -59,10 +60,18 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     Raises:
         RawError: empty or unknown file, or one that is damaged at its start.
         OSError: the file cannot be opened.
+        TypeError: no path; open files and bytes have to be written to a file first.
     """
-    name = os.fspath(path)
+    name = _name(path)
     with _opened(name, pixels=False) as (raw, tags, _):
         return metadata_of(name, raw, tags)
+
+
+def _name(path: object) -> str:
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise TypeError(f"a raw is read from its path, not from {kind}: write it to a file, and give the file's path")
+    return os.fsdecode(path)
 
 
 @contextmanager

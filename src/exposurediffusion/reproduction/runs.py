@@ -200,7 +200,6 @@ class Runs:
             cache=data.cache,
             on_problem=data.on_problem,
         )
-        execution = Execution(validate_every=0, validation_patch=min(recipe.patch, Execution.validation_patch))
         patches, unseen = source.open(recipe, report, partial(tick, "decoding"))
         try:
             return train(
@@ -208,8 +207,9 @@ class Runs:
                 patches,
                 self.weights / name,
                 validation=unseen,
-                execution=replace(execution, device=self.device.type),
+                execution=replace(Execution(validate_every=0), device=self.device.type),
                 provenance={"preset": preset, "data": data.root.resolve().name},
+                report=report,
                 tick=lambda run, loss: tick(what, before + run.iteration, total),
             )
         except (Interrupted, NonFiniteLoss) as error:

@@ -36,6 +36,11 @@ class Patches(Protocol):
         """Colour planes of an image."""
         ...
 
+    @property
+    def largest(self) -> tuple[int, str]:
+        """Side of the largest patch that every frame holds, packed pixels, and the name of the smallest frame."""
+        ...
+
     def patch(self, number: int, size: int) -> Sample:
         """Training patch `number` of `size` x `size` packed pixels: the same in every process."""
         ...

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from exposurediffusion.files.atomic import atomic
+from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.training.recipe import Recipe
 
 _MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
@@ -58,11 +59,11 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
     changed = differences(known, json.loads(json.dumps(asdict(recipe))))
     if changed:
-        raise ValueError(
+        raise MadeOtherwise(
             f"{path} is of another recipe ({', '.join(changed[:4])}): choose another output folder, or remove it"
         )
     if before != processes:
-        raise ValueError(
+        raise MadeOtherwise(
             f"{path} was written by {before} processes, this run has {processes}: "
             "the order of the data would change; use as many, or choose another output folder"
         )

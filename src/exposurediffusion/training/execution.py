@@ -31,7 +31,7 @@ class Execution:
         workers: processes that prepare patches.
         checkpoint_minutes: between checkpoints.
         validate_every: iterations between validations; 0: only at the end.
-        validation_patch: side of the patches to validate on, packed pixels.
+        validation_patch: side of the patches to validate on, packed pixels; smaller where the frames are.
         tensorboard: write its files.
     """
 

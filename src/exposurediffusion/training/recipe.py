@@ -152,7 +152,7 @@ class Recipe:
     Attributes:
         iterations: optimiser steps in all.
         batch: patches per step and process.
-        patch: side of a patch in packed pixels.
+        patch: side of a patch in packed pixels; smaller where the frames are.
         seed: of weights, data and noise.
         capture, objective, optimizer, prelude: see there.
         denoiser: the network of the method and of the feed-forward rows.

@@ -16,6 +16,7 @@ from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
 from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
 from exposurediffusion.training.execution import Execution
+from exposurediffusion.training.fitting import fitting, validation_side
 from exposurediffusion.training.log import RunLog
 from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.training.run import Run
@@ -45,7 +46,7 @@ def train(
     """Train a recipe, or go on where a run in `output` stopped.
 
     Args:
-        recipe: what to train.
+        recipe: what to train; its patches are made smaller where the frames do not hold them.
         patches: the data.
         output: folder of the run: checkpoint.pt, weights (.safetensors), log.jsonl, validation pictures.
         validation: scenes that are not trained on; None: no validation.
@@ -67,10 +68,11 @@ def train(
         WorkerLost: another process of a distributed run has ended.
     """
     _check_planes(recipe, patches)
+    recipe = fitting(recipe, patches, report)
     run = Run(recipe, execution, minutes, report)
     checkpoint, weights = output / "checkpoint.pt", output / "weights.safetensors"
     _begin(run, checkpoint, initial, report)
-    validate = _validation(run, validation, execution)
+    validate = _validation(run, validation, execution, report)
     if isinstance(patches, CleanViews):
         patches = patches.to(run.device)
     every = 1 if run.device.type == "cpu" else READ_EVERY
@@ -128,11 +130,13 @@ def _begin(run: Run, checkpoint: Path, initial: str | Path | None, report: Calla
         run.begin_from(initial)
 
 
-def _validation(run: Run, patches: Patches | CleanViews | None, execution: Execution) -> Validation | None:
+def _validation(
+    run: Run, patches: Patches | CleanViews | None, execution: Execution, report: Callable[[str], None]
+) -> Validation | None:
     """None without patches, and in all processes but the main one."""
     if patches is None or not run.is_main:
         return None
-    return Validation(patches, run.recipe, size=execution.validation_patch)
+    return Validation(patches, run.recipe, size=validation_side(execution.validation_patch, patches, report))
 
 
 def _rehearse(run: Run, checkpoint: Path, validate: Validation | None, log: RunLog | None) -> None:

@@ -69,8 +69,7 @@ class Queue:
                 self._check_free(job, taken)
                 taken |= dict.fromkeys(self.results.files(job), job.source)
                 if self._keeps(job):
-                    line = f"{job.target}  kept: it is there already (--overwrite replaces it)"
-                    self.summary.keep(line, input=str(job.source), output=str(job.target))
+                    self.summary.keep(job.target, input=str(job.source))
                 else:
                     yield job
 
