@@ -73,8 +73,8 @@ def judge(sensor: SimulatedSensor, darks: int, pairs: int) -> dict[str, tuple[In
         "read noise": (dark.read, deviation),
         "scale": (dark.scale, sensor.scale),
         "lambda": (dark.shape, sensor.tukey),
-        "rows": (Interval.of_mean(dark.row).root, sensor.row),
-        "columns": (Interval.of_mean(dark.column).root, sensor.column),
+        "rows": (dark.rows, sensor.row),
+        "columns": (dark.columns, sensor.column),
     }
     # The grain's own mean is part of the black level, and is not known exactly.
     slack = 3 * sensor.grain / np.sqrt(np.prod(sensor.shape) / 4)

@@ -30,8 +30,7 @@ def truths(sensor: SimulatedSensor) -> dict[str, float]:
 
 
 def intervals(dark: DarkStack) -> dict[str, Interval]:
-    rows, columns = (Interval.of_mean(values).root for values in (dark.row, dark.column))
-    return {"read": dark.read, "scale": dark.scale, "shape": dark.shape, "row": rows, "column": columns}
+    return {"read": dark.read, "scale": dark.scale, "shape": dark.shape, "row": dark.rows, "column": dark.columns}
 
 
 def hits(make: Callable[[int], SimulatedSensor]) -> dict[str, int]:

@@ -84,7 +84,7 @@ class Calibration:
             tukey_read=law(gains, [s.tukey_read for s in settings], "tukey_read"),
             row=law(gains, [max(s.row, _LEAST_ROW * s.gaussian_read) for s in settings], "row"),
             tukey_shapes=tuple(s.tukey_shape for s in settings),
-            colour_bias=tuple(self._by_plane(error) for error in errors) if sensor.cfa.is_bayer else (),
+            colour_bias=tuple(self._by_plane(error) for error in errors),
             colour_matrix=tuple(self.frame.metadata.colour_matrix or ()),
             saturation=min([sensor.saturation, *ends]),
             source=source,
@@ -102,8 +102,8 @@ class Calibration:
             gaussian_read=significant(dark.read.value),
             tukey_read=significant(dark.scale.value),
             tukey_shape=significant(dark.shape.value),
-            row=significant(Interval.of_mean(dark.row).root.value),
-            column=significant(Interval.of_mean(dark.column).root.value),
+            row=significant(dark.rows.value),
+            column=significant(dark.columns.value),
             quantisation=dark.quantisation,
         )
 

@@ -24,8 +24,9 @@ _HOT = 8.0  # robust standard deviations by which a hot site stands out of the m
 _BLOCK = 32  # side in sites of a colour: what is smooth over it is shading, not a hot site
 _SAMPLE = 100_000  # sites of each frame whose law is looked at
 _CLIPPED = 0.02  # part of the sites at the least value from which on black is clipped
-_OF_READ, _OF_SHAPE, _HALF = 0.002, 0.0015, 4.0
-"""What the method errs by, on simulated sensors: of the read noise; of lambda; times this where black is clipped."""
+_OF_READ, _OF_SHAPE, _HALF, _OF_LINES = 0.002, 0.0015, 4.0, 0.15
+"""What the method errs by, on simulated sensors: of the read noise; of lambda; times this where black is clipped; and
+then of the offsets of rows and columns."""
 _SPECTRUM = 512  # figures of a spectrum that are kept
 
 
@@ -85,6 +86,20 @@ class DarkStack:
         units = np.array([float(tukey_lambda_variance(fit.shape)) for fit in self.fits])
         found = Interval.of_mean(np.sqrt(self.variance.clip(min=0) / units))
         return found.widened(self._method * (_OF_READ + 2 * _OF_SHAPE) * found.value)
+
+    @property
+    def rows(self) -> Interval:
+        """Standard deviation of the offsets of rows, DN."""
+        return self._of_lines(self.row)
+
+    @property
+    def columns(self) -> Interval:
+        """Standard deviation of the offsets of columns, DN."""
+        return self._of_lines(self.column)
+
+    def _of_lines(self, variances: np.ndarray) -> Interval:
+        found = Interval.of_mean(variances).root
+        return found.widened(_OF_LINES * found.value) if self.clipped else found
 
     @property
     def _method(self) -> float:

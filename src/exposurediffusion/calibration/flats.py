@@ -23,7 +23,7 @@ _BLOCK = 32  # side of a block, in sites of a colour
 _BLOCKS = 16  # blocks along a side, at most
 _AT_THE_END = 0.002  # part of a block's sites at the last value from which on it is clipped
 _PILE = 8  # values that are no accident
-_STRAY = 5.0  # standard deviations from which on a difference is no noise
+_STRAY = 12.0  # robust standard deviations from which on a difference is no noise, of heavy tails either
 _OFF = 0.04  # relative deviation of the variance from the line at which the sensor is no longer linear
 _SURE = 4.0  # standard errors by which it has to be off
 _BENT, _CERTAIN = 0.01, 1.7  # bend that matters; half 95 % intervals by which it is no accident
@@ -211,7 +211,8 @@ def _blocks(
             if len(a) < 64 or ((a >= end) | (a <= low)).mean() > _AT_THE_END:
                 continue
             difference = a - scale * b
-            stray = np.abs(difference - np.median(difference)) > _STRAY * difference.std()
+            off = np.abs(difference - np.median(difference))
+            stray = off > _STRAY * 1.4826 * max(float(np.median(off)), 0.5)
             a, b, difference = a[~stray], b[~stray], difference[~stray]
             variance = float(difference.var(ddof=1, dtype=np.float64)) / (1 + scale**2)
             yield float(a.mean() + b.mean()) / 2, variance, len(difference), float(difference.mean()) ** 2

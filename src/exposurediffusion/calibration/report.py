@@ -88,9 +88,15 @@ def rows(calibration: Calibration, intervals: bool = True) -> Iterator[list[str]
         if dark is None:
             yield [f"{iso:g}", used, said(gain), *["-"] * (len(HEADER) - 3)]
             continue
-        lines = [said(Interval.of_mean(values).root) for values in (dark.row, dark.column)]
         straight = np.mean([fit.r_squared for fit in dark.fits])
-        figures = [said(gain), said(dark.read), said(dark.shape), f"{straight:.5f}", *lines]
+        figures = [
+            said(gain),
+            said(dark.read),
+            said(dark.shape),
+            f"{straight:.5f}",
+            said(dark.rows),
+            said(dark.columns),
+        ]
         yield [f"{iso:g}", used, *figures, f"{dark.level.mean():.2f}", f"{np.count_nonzero(dark.hot)}"]
 
 
