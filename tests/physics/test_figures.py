@@ -22,7 +22,7 @@ def figures_of(camera: CameraProfile, *isos: float) -> list[Figure]:
 def worst(found: CameraProfile, camera: CameraProfile) -> float:
     """Largest relative error of the light-free variance where there is no figure."""
     variances = [[float(one.at_iso(iso).read_variance) for iso in ELSEWHERE] for one in (found, camera)]
-    return float(np.abs(np.divide(*variances) - 1).max())
+    return float(np.abs(np.divide(variances[0], variances[1]) - 1).max())
 
 
 @pytest.mark.parametrize("name", CAMERAS)
@@ -31,12 +31,9 @@ def test_three_figures_of_a_camera_give_its_noise_elsewhere_and_twin_that_knows_
     found = profile_of_figures(name, figures_of(camera, 6400, 200, 1600))
     for iso in (200, 1600, 6400):
         assert found.gain(iso) == pytest.approx(camera.gain(iso))
-        assert float(found.at_iso(iso).read_variance) == pytest.approx(
-            float(camera.at_iso(iso).read_variance), rel=1e-5
-        )
-        assert float(found.at_iso(iso, "gaussian").read_variance) == pytest.approx(
-            float(camera.at_iso(iso).read_variance), rel=1e-5
-        )
+        published = camera.at_iso(iso).read_variance
+        torch.testing.assert_close(found.at_iso(iso).read_variance, published)
+        torch.testing.assert_close(found.at_iso(iso, "gaussian").read_variance, published)
     assert worst(found, camera) < 0.04  # measured: 1.7 to 3.8 % at ISO 100 and 25600, 0.6 % in between
     for iso in ELSEWHERE:
         assert found.gain(iso) == pytest.approx(camera.gain(iso), rel=1e-3)
@@ -62,9 +59,8 @@ def test_what_is_filled_is_the_spread_over_the_cameras(generator: torch.Generato
     assert min(errors) < found.black_deviation < max(errors)
     gain = torch.tensor([0.5])
     shares = [float(camera.row.median(gain) / camera.gaussian_read.median(gain)) for camera in CAMERAS.values()]
-    assert float(found.row.median(gain) / found.gaussian_read.median(gain)) == pytest.approx(
-        np.exp(np.log(shares).mean())
-    )
+    share = float(found.row.median(gain) / found.gaussian_read.median(gain))
+    assert share == pytest.approx(np.exp(np.log(shares).mean()))
     assert found.row.sigma > max(camera.row.sigma for camera in CAMERAS.values())  # no row noise was measured
     drawn = found.sample(torch.full((20_000,), 0.5), "gaussian", True, generator)
     assert float(drawn.read_variance.median()) == pytest.approx(2.1**2, rel=0.05)
