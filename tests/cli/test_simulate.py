@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -351,6 +352,14 @@ def test_a_profile_of_ones_own_camera(run, tmp_path):
     frame = read_raw(tmp_path / "set" / "My-Camera" / "scene-1" / "IMG_0004.dng")
     assert frame.metadata.camera == "Acme One"
     assert frame.metadata.colour_matrix is not None
+
+
+@pytest.mark.parametrize("cfa", ["rggb", "xtrans"])
+def test_a_profile_without_matrix_shapes_and_colour_bias(run, tmp_path, cfa):
+    bare = replace(find_camera("SonyA7S2"), name="Bare", tukey_shapes=(), colour_bias=(), colour_matrix=())
+    (tmp_path / "bare.json").write_text(bare.to_json())
+    assert run("--camera", tmp_path / "bare.json", "--cfa", cfa, "--scenes", 1, "--dark-shading", 5)[0] == 0
+    assert {noise.colour_bias for noise in known_noise(tmp_path / "set").values()} == {None}
 
 
 def test_dark_frames_have_the_sensors_pattern(run, tmp_path):

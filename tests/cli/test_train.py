@@ -157,6 +157,7 @@ def test_list_shows_every_preset(run: Call, monkeypatch: pytest.MonkeyPatch) -> 
         (["--preset", "embedded", "--checkpoint-minutes", "-1"], "checkpoint_minutes is a number from 0"),
         (["--preset", "embedded", "--validate-every", "-1"], "validate_every is a number from 0"),
         (["--preset", "default", "--capture.noise", "white", "--dry-run"], "no noise model 'white'"),
+        (["--preset", "embedded", "--capture.camera", "nosuch.json", "--dry-run"], "no camera profile 'nosuch.json'"),
         (["--preset", "embedded", "--no-such-thing", "1", "--dry-run"], "no-such-thing"),
     ],
 )

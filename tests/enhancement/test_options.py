@@ -1,15 +1,17 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from exposurediffusion.analysis.estimation import noise_of
 from exposurediffusion.enhancement.frame import enhance, enhance_with_maps
 from exposurediffusion.enhancement.options import EnhanceOptions, black_levels
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
-from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.physics.sensor import Metadata, RawFrame
 from tests.frames import capture
 
 KNOWN = NoiseParameters.gaussian(2.0, 6.0, 15871.0)
@@ -97,6 +99,12 @@ def test_a_profile_that_was_asked_for_is_used_or_refused(tiny_model):
     assert torch.equal(by_name.planes, by_profile.planes)
     with pytest.raises(ValueError, match="Brownie"):
         enhance(frame, tiny_model, camera="Brownie")
+
+
+def test_a_profile_without_black_errors_leaves_them_to_the_other_cameras():
+    frame = capture()
+    bare = replace(load_profile("SonyA7S2"), colour_bias=())
+    assert float(noise_of(frame, bare).black) == float(noise_of(replace(frame, metadata=Metadata())).black) > 0
 
 
 def test_gain_and_read_noise_are_the_noise(tiny_model):

@@ -243,6 +243,7 @@ def test_black_errors_that_no_bayer_frame_was_calibrated_for(
     rows: tuple[tuple[float, ...], ...], generator: torch.Generator
 ) -> None:
     profile = replace(SONY, colour_bias=rows)
+    assert (profile.at_iso(800).black is None) == (not rows)  # then nothing is known
     noise = profile.sample(torch.ones(4000), "tukey", True, generator)
     assert noise.colour_bias.shape == (4000, 4)
     assert float(noise.colour_bias.std()) == pytest.approx(profile.black_deviation, rel=0.03)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.noise import NOISE_MODELS
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.training.batches import Batch, collate
 from exposurediffusion.training.captures import CaptureMaker, Captures, draw_ratios
@@ -56,6 +58,25 @@ def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
     assert abs(mean_z(ratio, 160)) < BOUND
     assert abs(variance_z(ratio, 280**2 / 12)) < BOUND
     assert abs(covariance_z(share, ratio)) < BOUND
+
+
+@pytest.mark.usefixtures("no_pixels")
+@pytest.mark.parametrize("noise", NOISE_MODELS)
+def test_a_profile_of_few_fields_and_other_bits_is_enough(noise: str, tmp_path: Path) -> None:
+    sony = load_profile("SonyA7S2")
+    few = replace(sony, name="Few", saturation=3967.0, colour_bias=(), tukey_shapes=(), colour_matrix=())
+    (tmp_path / "few.json").write_text(few.to_json())
+    recipe = CaptureRecipe(noise=noise, camera=str(tmp_path / "few.json"), iso=(800.0,))
+    made = CaptureMaker(recipe, 1)(clean(400), 0)
+    assert made.conditions.saturation == 3967
+    known = made.noise.gain == torch.tensor(sony.gain(800))
+    bias, black = made.noise.colour_bias, made.noise.black
+    assert (bias is None) == (black is None) == (noise in ("p+g", "eld"))
+    assert bias is None or bool((bias[known] == 0).all())
+    row = made.noise.row[known] ** 2 + (0 if noise == "p+g" else 1 / 12)
+    spread = ((made.conditions.read_variance[known] - row).log() / 2).double()
+    expected = sony.gaussian_read.median(torch.tensor([sony.gain(800)])).log().double()
+    assert abs(mean_z(spread, float(expected))) < BOUND
 
 
 @pytest.mark.usefixtures("no_pixels")

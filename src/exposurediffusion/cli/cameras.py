@@ -7,7 +7,13 @@ from importlib import resources
 from pathlib import Path
 
 from exposurediffusion.cli.console import Flag, Summary, note, print_table, reason
-from exposurediffusion.physics.camera import calibrated_cameras, read_profile, user_cameras, user_folder
+from exposurediffusion.physics.camera import (
+    CameraProfile,
+    calibrated_cameras,
+    read_profile,
+    user_cameras,
+    user_folder,
+)
 
 
 def cameras(validate: tuple[Path, ...] = (), json: Flag = False) -> int:
@@ -24,9 +30,8 @@ def cameras(validate: tuple[Path, ...] = (), json: Flag = False) -> int:
         except ValueError as error:
             summary.fail(reason(error), file=str(path))
         else:
-            low, high = profile.iso_range
-            line = f"{path}  the profile {profile.name} is in order; ISO {low:g} to {high:g}"
-            summary.add(line, file=str(path), name=profile.name, iso_range=[low, high])
+            line = f"{path}  the profile {profile.name} is in order; ISO {_isos(profile)}"
+            summary.add(line, file=str(path), name=profile.name, iso_range=list(profile.iso_range))
     if not validate:
         _list(summary)
     return summary.finish()
@@ -41,10 +46,17 @@ def _list(summary: Summary) -> None:
         summary.add(None, **jsonlib.loads(profile.to_json()), file=str(path), own=path not in shipped)
         low, high = profile.iso_range
         read = float(profile.at_iso(1600).read_variance) ** 0.5
-        gains = f"{profile.gain(low):.3f}", f"{profile.gain(high):.2f}"
-        row = [profile.name, profile.exif_model, f"{low:g} to {high:g}", " to ".join(gains), f"{read:.2f}", where]
-        rows.append(row)
+        gains = f"{profile.gain(low):.3g}", f"{profile.gain(high):.3g}"
+        rows.append([profile.name, profile.exif_model, _isos(profile), _span(*gains), f"{read:.2f}", where])
     if not summary.as_json:
         print_table(["name", "camera", "ISO", "gain there (DN/e)", "read noise at ISO 1600 (DN)", "in"], rows)
         print("Give one by --camera NAME, or a JSON file of the same form. Those in this folder are found by model:")
         print(user_folder())
+
+
+def _isos(profile: CameraProfile) -> str:
+    return _span(*(f"{iso:g}" for iso in profile.iso_range))
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"

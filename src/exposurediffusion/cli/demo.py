@@ -41,10 +41,10 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
         seed: of the noise.
         summary: gets PSNR and SSIM (raw space, whole frame) of the capture and of the result.
     """
-    with as_usage():
-        options = EnhanceOptions(ratio=ratio)
-    make_folder(output)
     camera, cfa = calibrated_cameras()[CAMERA], CFA("RGGB")
+    with as_usage():
+        options = EnhanceOptions(ratio=ratio, camera=camera)  # whatever profile of it the user may have
+    make_folder(output)
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])
     photograph = srgb_to_linear(data.astronaut().astype(np.float32) / 255)  # NASA, public domain
     light = record(torch.from_numpy(photograph).permute(2, 0, 1), camera.colours, WHITE_BALANCE, cfa, LEVEL)

@@ -269,7 +269,8 @@ class CameraProfile:
 
         Between measured settings scales are powers of the ISO, the shape is linear in its logarithm, and the rounding
         is that of the nearest; beyond them scales follow the laws from the last one. A profile without settings has
-        the median of its shapes at every ISO; one without shapes has Gaussian tails.
+        the median of its shapes at every ISO; one without shapes has Gaussian tails, one
+        without colour bias says nothing of its black level.
 
         Raises:
             ValueError: as for `gain`.
@@ -281,7 +282,7 @@ class CameraProfile:
             (self._tukey_law if tukey else self.gaussian_read).median(gain),
             self.row.median(gain),
             torch.tensor(self.shapes).median().reshape(1) if tukey else None,
-            black=torch.tensor([self.black_deviation]),
+            black=torch.tensor([self.black_deviation]) if self.colour_bias else None,
             saturation=self.saturation,
             source=f"profile {self.name} at ISO {iso:g}",
         )
