@@ -22,7 +22,7 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load, save_weights
-from tests.simulated import DRAWN, SMALL, Independent, simulate, tiny, tiny_diffusion, tiny_weights
+from tests.simulated import DRAWN, SMALL, STEADY, Independent, simulate, tiny, tiny_diffusion, tiny_weights
 
 Call = Callable[..., tuple[int, str, str]]
 TIMES = {"0.1": 100.0, "0.04": 250.0, "0.033": 300.0}  # min(10 s / time, 300)
@@ -151,7 +151,14 @@ def test_files_tables_and_pictures(simsid: Path, weights: Path, run: Call, tmp_p
     assert "Correction: final" in out
     content = (tmp_path / "summary.md").read_text()
     assert all(f"\n| {name} | " in content for name in ("capture", "mine, T = 0", "mine, T = 2"))
-    for part in ("sid-sony, simulated", "split test", "noise profile", "crop 512", "clip [0, 1]", "seeds 1"):
+    for part in (
+        "sid-sony, simulated",
+        "split test",
+        "noise profile",
+        "crop whole, 512 were asked for",
+        "clip [0, 1]",
+        "seeds 1",
+    ):
         assert part in content
     for part in ("schedule paper", "transition markov", "increment mean", "digest "):
         assert part in content
@@ -351,3 +358,11 @@ def test_a_machine_without_that_device(simsid: Path, run: Call, tmp_path: Path) 
 
 def test_baselines_by_name() -> None:
     assert [method.name for method in evaluate.BASELINES.values()] == ["capture", "BM3D", "A-BM3D"]
+
+
+def test_a_feed_forward_network_at_more_steps_is_noted(simsid: Path, run: Call, tmp_path: Path) -> None:
+    weights = tiny_weights(tmp_path / "plain" / "weights.safetensors", sampling=replace(STEADY, steps=0))
+    code, _, said = run("--root", simsid, "--weights", weights, "--steps", 0, 2, "-o", tmp_path / "out")
+    assert code == 0
+    assert said.count("made for T = 0 (feed-forward), so T = 2 is nothing that it was trained for") == 1
+    assert "so T = 0" not in said

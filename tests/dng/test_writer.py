@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from struct import pack
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -54,6 +56,7 @@ METADATA = Metadata(
 )
 PHASES = [CFA(name) for name in ("RGGB", "BGGR", "GRBG", "GBRG", "XTRANS")]
 PHASES += [CFA("XTRANS", (1, 5)), CFA("XTRANS", (4, 2))]
+TEXT: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 (OUTPUT_BLACK,), OUTPUT_WHITE = levels(0.0, "16")
 
 
@@ -201,7 +204,48 @@ def test_a_frame_carries_no_large_tags(tmp_path: Path) -> None:
     full = replace(tags, main=tags.main | {50740: large, 50828: large}, exif=tags.exif | {37500: large})
     assert len(pickle.dumps(full)) > 1 << 20
     assert len(pickle.dumps(full.carried)) < 20_000
-    assert full.carried == tags.carried == read_raw(source).tags
+    light = {tag: value for tag, value in tags.carried.main.items() if tag != 50740}
+    assert full.carried == replace(tags.carried, main=light)
+    assert tags.carried == read_raw(source).tags
+    assert 50740 in tags.carried.main  # its own maker note, which is small
+
+
+@pytest.mark.parametrize(("kilobytes", "kept"), [(200, True), (300, False)])
+def test_a_maker_note_is_carried_unless_it_is_large(kilobytes: int, kept: bool) -> None:
+    """Cameras' notes have some ten kilobytes; a frame is handed between threads and processes, and stays light."""
+    full = FileTags(main={50740: Entry(BYTE, bytes(kilobytes << 10))})
+    assert (50740 in full.carried.main) == kept
+
+
+def with_canon_note(path: Path, order: str) -> bytes:
+    """A file with Canon's kind of maker note, whose offsets count from the head of the file; the note."""
+    text, mark = b"Acme EOS 1\0\0", {"<": b"II*\0", ">": b"MM\0*"}[order]
+    make_at, exif_at = 8 + 2 + 2 * 12 + 4, 8 + 2 + 2 * 12 + 4 + 6
+    note_at = exif_at + 2 + 12 + 4
+    note = pack(order + "HHHIIHHIII", 2, 6, 2, len(text), note_at + 30, 0x10, 4, 1, 0x80000285, 0) + text
+    main = pack(order + "HHHIIHHIII", 2, 271, 2, 6, make_at, 34665, 4, 1, exif_at, 0) + b"Canon\0"
+    exif = pack(order + "HHHIII", 1, 37500, 7, len(note), note_at, 0)
+    path.write_bytes(mark + pack(order + "I", 8) + main + exif + note)
+    return note
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_maker_note_is_kept_as_adobe_keeps_it(tmp_path: Path, order: str) -> None:
+    note = with_canon_note(tmp_path / "source.cr2", order)
+    tags = read_tags(tmp_path / "source.cr2")
+    place = (tmp_path / "source.cr2").read_bytes().index(note)
+    head = pack(">I2sI", 6 + len(note), b"II" if order == "<" else b"MM", place)
+    written = write_dng(tmp_path / "a.dng", replace(frame_of(CFA("RGGB")), tags=tags.carried))
+    there = read_tags(written)
+    assert there.main[50740] == Entry(BYTE, b"Adobe\0MakN" + head + note)
+    assert 37500 not in there.exif
+    again = write_dng(tmp_path / "b.dng", replace(frame_of(CFA("RGGB")), tags=read_raw(written).tags))
+    assert read_tags(again).main[50740] == there.main[50740]  # of a DNG, as it is
+    if shutil.which("exiftool"):
+        canon = Metadata(make="Canon", model="Acme EOS 1")
+        written = write_dng(tmp_path / "c.dng", replace(frame_of(CFA("RGGB")), tags=tags.carried, metadata=canon))
+        said = subprocess.run(["exiftool", "-s3", "-MakerNotes:CanonImageType", "-warning", written], **TEXT)
+        assert said.stdout == "Acme EOS 1\n"
 
 
 def test_what_the_photographer_set_is_kept(tmp_path: Path) -> None:

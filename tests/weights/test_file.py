@@ -19,6 +19,7 @@ from torch import Tensor
 
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
+from exposurediffusion.models.device import best_device
 from exposurediffusion.process.sampling import Sampling, StepRule
 from exposurediffusion.weights.file import (
     FORMAT,
@@ -463,3 +464,15 @@ def test_a_broken_diffusion_header_is_refused(content: dict[str, Any], tmp_path:
     for loader in (load, load_diffusion):
         with pytest.raises(ValueError, match=r"bad\.safetensors: "):
             loader(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("device", ["nonsense", "mps:0"])
+def test_a_device_that_is_not_there_is_a_plain_error(device: str) -> None:
+    if device == "mps:0" and torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match=f"{device}: PyTorch finds none on this machine"):
+        load("default", device=device)
+
+
+def test_the_best_device_is_found() -> None:
+    assert next(load("default", device="auto").parameters()).device.type == best_device().type

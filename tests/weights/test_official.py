@@ -240,6 +240,12 @@ def test_other_objects_are_refused_and_never_unpickled(zipped: bool, tmp_path: P
     assert trace.exists()  # the bomb does go off where it is let
 
 
+def test_a_checkpoint_of_ours_needs_no_conversion(tmp_path: Path) -> None:
+    torch.save({"recipe": "{}", "iteration": 3, "model": small_state()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"needs no conversion: beside it is checkpoint\.safetensors"):
+        convert(tmp_path / "checkpoint.pt", tmp_path / "run.safetensors")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, I am a text", b"PK\x03\x04 cut off"])
 def test_files_that_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.pt").write_bytes(content)

@@ -67,7 +67,8 @@ def enhance(
 
     Args:
         inputs: raw files, or folders of them.
-        output: file or folder; without it beside each input, as NAME-enhanced.
+        output: file, or folder (what has no extension is one), where results have the names of their raws; without it
+            beside each input, as NAME-enhanced.
         format: of the output; auto: from its name, else dng.
         ratio: amplification, 1 (denoising alone) to 1000; auto: from the frame's histogram, 1 to 300; same: one for all
             files, the median of what auto would choose, so that a series does not flicker.

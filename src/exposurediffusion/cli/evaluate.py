@@ -104,7 +104,9 @@ def evaluate(
 
     with progress("measuring", len(opened.pairs) * len(methods)) as tick:
         score(opened, methods, protocol, results, pictures=pictures, failed=None if debug else failed, tick=tick)
-    facts = selection.describe() | protocol.to_dict() | {"crop": side or "whole"}
+    largest = max(max(pair.short.shape) // pair.short.cfa.stride for pair in opened.pairs)
+    cropped = side if side and side < largest else f"whole, {side} were asked for" if side else "whole"
+    facts = selection.describe() | protocol.to_dict() | {"crop": cropped}
     _conclude(results, methods, facts, summary)
     return summary.finish()
 
@@ -178,6 +180,8 @@ def _networks(
                 raise ValueError(f"--steps lie between 0 and 100, got {count}")
             else:
                 network = Network(model, replace(base, steps=count), *called)
+                if count and not model.card.sampling.steps:
+                    note(f"{name}: made for T = 0 (feed-forward), so T = {count} is nothing that it was trained for")
             found += [replace(network, faithful=word == "on") for word in dict.fromkeys(faithful)]
     names = [method.name for method in found]
     if twice := [name for name in names if names.count(name) > 1]:

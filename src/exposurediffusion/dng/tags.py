@@ -11,7 +11,16 @@ from exposurediffusion.dng.xmp import XMP, packet
 from exposurediffusion.files.atomic import SOFTWARE_NAME
 from exposurediffusion.files.colour_matrices import ANALOG_BALANCE, COLOUR_SETS, dng_matrix
 from exposurediffusion.files.develop import colour_matrix, neutral
-from exposurediffusion.files.exif import LENS_INFO, MAKE, MODEL, ORIENTATION, SOFTWARE, FileTags
+from exposurediffusion.files.exif import (
+    LENS_INFO,
+    MAKE,
+    MAKER_NOTE_SAFETY,
+    MODEL,
+    ORIENTATION,
+    PRIVATE_DATA,
+    SOFTWARE,
+    FileTags,
+)
 from exposurediffusion.files.metadata import (
     BASELINE_EXPOSURE,
     CROP_ORIGIN,
@@ -68,8 +77,8 @@ def camera_tags(metadata: Metadata, source: FileTags, main: Tags, ev: float) -> 
     else:
         tags[COLOUR_SETS[0][0]] = entry(SRATIONAL, *matrix.ravel())
         tags[COLOUR_SETS[0][2]] = entry(SHORT, metadata.illuminant)
-    if _BASELINE_EXPOSURE_OFFSET in source.main:
-        tags[_BASELINE_EXPOSURE_OFFSET] = source.main[_BASELINE_EXPOSURE_OFFSET]
+    kept = (_BASELINE_EXPOSURE_OFFSET, PRIVATE_DATA, MAKER_NOTE_SAFETY)
+    tags |= {tag: source.main[tag] for tag in kept if tag in source.main}
     if (said := packet(source.main.get(XMP), metadata.history)) is not None:
         tags[XMP] = said
     if LENS_INFO in source.exif:

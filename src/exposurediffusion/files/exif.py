@@ -11,6 +11,7 @@ from io import BufferedIOBase
 from exposurediffusion.files.ciff import read_ciff
 from exposurediffusion.files.tiff import (
     ASCII,
+    BYTE,
     LONG,
     RATIONAL,
     SHORT,
@@ -29,10 +30,12 @@ EXIF_IFD, GPS_IFD, SUB_IFDS = 34665, 34853, 330
 EXPOSURE_TIME, F_NUMBER, ISO, FOCAL_LENGTH, LENS_INFO, LENS_MODEL = 33434, 33437, 34855, 37386, 42034, 42036
 DATETIME_ORIGINAL = 36867
 _SENSITIVITY_TYPE, EXPOSURE_INDEX, _VERSION = 34864, 34866, 36864
-# Of no use, or wrong, in a file of other pixels: maker notes with absolute offsets, JPEG's own description, padding,
-# and what may be large: previews, private data, the raw that a DNG was made from.
-_NOT_CARRIED = {37500, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59932, 59933}
-_NOT_CARRIED |= {46, 37724, 50740, 50828}
+# Of no use, or wrong, in a file of other pixels: maker notes with absolute offsets (they are kept as private data),
+# JPEG's own description, padding, and what may be large: previews, the raw that a DNG was made from.
+MAKER_NOTE, PRIVATE_DATA, MAKER_NOTE_SAFETY = 37500, 50740, 50741
+_NOT_CARRIED = {MAKER_NOTE, 37121, 37122, 40960, 40961, 40962, 40963, 40965, 41730, 59932, 59933}
+_NOT_CARRIED |= {46, 37724, 50828}
+_LARGEST_NOTE = 1 << 18  # bytes: cameras' notes have some ten thousand; what is larger holds pictures
 _COPIED_MAIN = (270, 315, 18246, 18249, 33432)  # description, artist, rating twice, copyright
 # EXIF's tags that TIFF/EP, and some cameras, keep in IFD0; beside them, other facts of the shot.
 _SHOT = (EXPOSURE_TIME, F_NUMBER, 34850, ISO, DATETIME_ORIGINAL, *range(37377, 37387), LENS_INFO, LENS_MODEL)
@@ -63,11 +66,16 @@ class FileTags:
 
     @property
     def carried(self) -> FileTags:
-        """What a frame carries to the file that is written from it: all but what would be wrong, or large, there."""
+        """What a frame carries to the file that is written from it: all but what would be wrong, or large, there.
+
+        The camera's maker note is among it, as Adobe's converter keeps it.
+        """
         main, exif, raw = (
             {tag: value for tag, value in directory.items() if tag not in _NOT_CARRIED}
             for directory in (self.main, self.exif, self.raw)
         )
+        if PRIVATE_DATA in main and len(main[PRIVATE_DATA].data) > _LARGEST_NOTE:
+            del main[PRIVATE_DATA]
         return replace(self, main=main, exif=exif, raw=raw)
 
     def first(self, tag: int) -> Entry | None:
@@ -114,7 +122,18 @@ def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
     subs = {tag: [read_ifd(stream, int(o), order, base, big=big) for o in main[tag].numbers[:16]]
             for tag in (EXIF_IFD, GPS_IFD, SUB_IFDS) if tag in main}  # fmt: skip
     exif, gps = (subs.get(tag, [{}])[0] for tag in (EXIF_IFD, GPS_IFD))
+    if MAKER_NOTE in exif and PRIVATE_DATA not in main and 0 < exif[MAKER_NOTE].place < 1 << 32:
+        main[PRIVATE_DATA] = _private(exif[MAKER_NOTE], order)
     return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]), big)
+
+
+def _private(note: Entry, order: str) -> Entry:
+    """A maker note as the DNGPrivateData in which Adobe's converter keeps it.
+
+    Its offsets may count from the head of the file that it lay in, so its byte order and place are told, big-endian.
+    """
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(">I", note.place)
+    return Entry(BYTE, b"Adobe\0MakN" + struct.pack(">I", len(head) + len(note.data)) + head + note.data)
 
 
 def _largest_raw(directories: list[Tags]) -> Tags:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BufferedIOBase
 from itertools import accumulate
@@ -25,10 +25,11 @@ _MAX_BYTES = 1 << 26  # of one value: nothing that is a tag is larger, and a dam
 
 @dataclass(frozen=True)
 class Entry:
-    """One tag's value: TIFF type and little-endian bytes."""
+    """One tag's value: TIFF type and little-endian bytes, and where in a file they lay, from its TIFF header."""
 
     kind: int
     data: bytes
+    place: int = field(default=0, compare=False)
 
     @property
     def count(self) -> int:
@@ -110,16 +111,17 @@ def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0, *, 
         tag, kind, count = struct.unpack_from(order + "HH" + word, table, start)
         if kind not in _FORMAT or not 0 < count * _size(kind) <= _MAX_BYTES:
             continue
-        length, at = count * _size(kind), start + 4 + room
+        length, at, place = count * _size(kind), start + 4 + room, 0
         data = table[at : at + length]
         if length > room:
-            stream.seek(base + struct.unpack_from(order + word, table, at)[0])
+            place = int(struct.unpack_from(order + word, table, at)[0])
+            stream.seek(base + place)
             data = stream.read(length)
         if len(data) == length:
             values = np.frombuffer(data, order + _FORMAT[kind])
             if kind in _BIG and values.max() < 1 << 32:
                 kind = LONG
-            tags.setdefault(tag, Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes()))
+            tags.setdefault(tag, Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes(), place))
     return tags
 
 

@@ -13,7 +13,7 @@ def best_device() -> torch.device:
 
 
 def find_device(name: str) -> torch.device:
-    """A device by its name; `auto`: the best one.
+    """A device by its name (cpu, cuda, cuda:1, mps); `auto`: the best one.
 
     Raises:
         ValueError: there is none of that name.
@@ -21,7 +21,7 @@ def find_device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return best_device()
-    if not available[name]:
+    if not available.get(name.partition(":")[0]):
         raise ValueError(f"--device {name}: PyTorch finds none on this machine; use --device cpu")
     return torch.device(name)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.files.atomic import atomic, safetensors_bytes
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.device import find_device
 from exposurediffusion.process.sampling import Sampling, StepRule
 
 FORMAT = "exposurediffusion/1"
@@ -133,10 +134,11 @@ def load(name_or_file: str | Path = "default", device: torch.device | str = "cpu
 
     Args:
         name_or_file: a name in `PRETRAINED`, or a .safetensors file of ours.
-        device: where the parameters go (float32).
+        device: where the parameters go (float32); auto: a GPU, if there is one.
 
     Raises:
-        ValueError: no such name or file, not our format, tensors that do not fit the header, or a diffusion model.
+        ValueError: no such name, file or device, not our format, tensors that do not fit the header, or a diffusion
+            model.
     """
     model = load_any(name_or_file, device)
     if not isinstance(model, TrainedDenoiser):
@@ -173,7 +175,7 @@ def load_any(name_or_file: str | Path, device: torch.device | str = "cpu") -> Tr
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
         raise ValueError(f"{name_or_file}: the tensors do not fit the header ({error})") from error
-    return model.eval().requires_grad_(False).to(device)
+    return model.eval().requires_grad_(False).to(find_device(device) if isinstance(device, str) else device)
 
 
 def weights_name(name_or_file: str | Path) -> str:

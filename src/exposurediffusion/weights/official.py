@@ -111,6 +111,10 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     state = content.get("netG", content) if isinstance(content, Mapping) else content
     entries = dict(state) if isinstance(state, Mapping) else {}
     strange = [f"{key} ({type(value).__name__})" for key, value in entries.items() if not isinstance(value, Tensor)]
+    if "recipe" in entries:
+        raise ValueError(
+            "a checkpoint of `expose train`, which needs no conversion: beside it is checkpoint.safetensors"
+        )
     if strange or not entries:
         what = f"it also holds {_listed(strange)}" if strange else f"it is a {type(state).__name__} without any"
         raise ValueError(f"not a dictionary of tensors: {what}")
