@@ -12,7 +12,7 @@ this is left out of the light-free deviation. `wrongly`: frames whose estimate o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import exp, log
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
-from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.simulation.capture import LEVEL, simulate_long, simulate_short
@@ -36,11 +36,11 @@ SETTINGS = ((1, 100), (30, 400), (100, 800), (250, 1600), (300, 6400))  # ratio,
 Case = tuple[int, int, RawFrame, RawFrame, NoiseParameters]
 
 
-def cases(folder: Path) -> Iterator[Case]:
+def cases(folder: Path, cameras: Mapping[str, CameraProfile] | None = None) -> Iterator[Case]:
     """Ratio, ISO, long and short exposure, and true noise; seeded by scene and camera."""
     cfa = CFA("RGGB")
     for name, rgb in scenes(folder):
-        for camera, profile in calibrated_cameras().items():
+        for camera, profile in (cameras or calibrated_cameras()).items():
             generator = torch.Generator().manual_seed(zlib.crc32(f"{name}{camera}noise".encode()))
             level, red, blue = torch.rand(3, generator=generator).tolist()
             balance = (1.5 + red, 1.3 + blue)

@@ -2,6 +2,7 @@
 
     python benchmarks/profiles.py [--draws 100] [--side 512] [--darks 32] [--pairs 16]
     python benchmarks/profiles.py --stack 200 --megapixels 24
+    python benchmarks/profiles.py --photographs FOLDER [--draws 5]
 
 The first draws sensors (half of them from the five calibrated cameras, half far from all of them; with hot sites,
 shading, rows and columns; of 12 and 14 bits; one in four clips black), calibrates each, and prints for every parameter
@@ -22,12 +23,16 @@ import numpy as np
 import torch
 import tyro
 from common import machine
+from estimation import cases
 from sensors import HeldShot, SimulatedSensor
 
+from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.calibration.calibrate import calibrate
 from exposurediffusion.calibration.darks import measure_darks
 from exposurediffusion.calibration.interval import Interval
-from exposurediffusion.physics.camera import calibrated_cameras, tukey_lambda_variance
+from exposurediffusion.calibration.photographs import figures_of_photographs
+from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras, tukey_lambda_variance
+from exposurediffusion.physics.figures import profile_of_figures
 from exposurediffusion.physics.sensor import RawFrame
 
 
@@ -49,8 +54,8 @@ def draw(seed: int, side: int) -> SimulatedSensor:
         camera = calibrated_cameras()[names[seed // 2 % len(names)]]
         generator = torch.Generator().manual_seed(seed)
         noise = camera.sample(torch.tensor([camera.gain(between(100, 6400))]), "tukey", False, generator)
-        drawn = (float(x) for x in (noise.gain, noise.read, noise.tukey_shape, noise.row))
-        gain, scale, tukey, row = drawn
+        assert noise.tukey_shape is not None
+        gain, scale, tukey, row = (float(x) for x in (noise.gain, noise.read, noise.tukey_shape, noise.row))
         return SimulatedSensor(seed, gain=gain, scale=scale, tukey=tukey, row=row, errors=errors, **common)
     bits = 12 if seed % 4 == 2 else 14
     white = 2.0**bits - 1
@@ -111,11 +116,57 @@ def measure_stack(count: int, megapixels: float) -> None:
     print(f"{wall:.0f} s, of which making the frames twice took about {2 * count * making:.0f} s; peak {peak:.2f} GB")
 
 
-def main(draws: int = 100, side: int = 512, darks: int = 32, pairs: int = 16, stack: int = 0, megapixels: float = 24):
+def drawn_camera(seed: int) -> CameraProfile:
+    """A camera that is none of the calibrated ones: gain, read noise, tails and rows as `WideNoise` invents them."""
+    random = np.random.default_rng(seed)
+    rate, electrons, after = (exp(random.uniform(log(a), log(b))) for a, b in ((3e-4, 6e-3), (0.7, 6.0), (0.3, 6.0)))
+    figures = [(iso, rate * iso, ((electrons * rate * iso) ** 2 + after**2) ** 0.5) for iso in (100.0, 800.0, 6400.0)]
+    return profile_of_figures(f"drawn {seed}", figures)
+
+
+def measure_photographs(folder: Path, draws: int) -> None:
+    """Relative errors of gain and light-free noise: single frames, and all of a camera."""
+    cameras = calibrated_cameras() | {f"drawn {seed}": drawn_camera(seed) for seed in range(draws)}
+    singles: list[tuple[float, float]] = []
+    print(
+        "camera, frames: error of gain and of read noise (light-free, without rows) by all frames, % (read: worst ISO)"
+    )
+    for name, camera in cameras.items():
+        shots, truths = [], {}
+        for place, (_, iso, _, short, noise) in enumerate(cases(folder, {name: camera})):
+            shots.append(HeldShot(Path(f"{place}.dng"), float(iso), frame=short))
+            truth = float(noise.gain), float(noise.read_variance - noise.row**2) ** 0.5
+            truths.setdefault(float(iso), []).append(truth)
+            found = estimate_noise(short)
+            read = float(found.read_variance - found.row**2) ** 0.5
+            singles.append((log(float(found.gain) / truth[0]), log(read / truth[1])))
+        figures, _ = figures_of_photographs(shots, print, lambda: None)
+        gain = max(abs(log(own / truths[iso][0][0])) for iso, own, _ in figures)
+        read = max(abs(log(own / np.median([truth for _, truth in truths[iso]]))) for iso, _, own in figures)
+        print(f"{name:14} {len(shots):3} frames: gain {100 * gain:5.1f} %, read noise {100 * read:5.1f} %")
+    off = 100 * np.abs(np.array(singles))
+    for place, what in enumerate(("gain", "read noise")):
+        print(
+            f"single frames, {what}: median {np.median(off[:, place]):.1f} %, 90 % below {np.quantile(off[:, place], 0.9):.1f} %"
+        )
+
+
+def main(
+    draws: int = 100,
+    side: int = 512,
+    darks: int = 32,
+    pairs: int = 16,
+    stack: int = 0,
+    megapixels: float = 24,
+    photographs: Path | None = None,
+):
     """Run it; see the module's docstring."""
     print(machine())
     if stack:
         measure_stack(stack, megapixels)
+        return
+    if photographs:
+        measure_photographs(photographs, draws)
         return
     inside: dict[str, list[bool]] = {}
     errors: dict[str, list[float]] = {}

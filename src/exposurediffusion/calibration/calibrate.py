@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 
 import numpy as np
@@ -17,12 +17,14 @@ from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.shots import NotEnough, Shot
 from exposurediffusion.physics.camera import CameraProfile, LogLinear, Setting, calibrated_cameras
 from exposurediffusion.physics.dark_shading import DarkShading
+from exposurediffusion.physics.figures import profile_of_figures
 from exposurediffusion.physics.mosaic import pack
 from exposurediffusion.physics.sensor import RawFrame
 
 MOST_DEFECTS = 20_000
 """Hot sites that a profile lists, the hottest."""
 _SHADED_BY = 16  # dark frames from which on their mean is worth subtracting
+_ROUNDING = 12**-0.5  # DN: the least light-free noise
 _LEAST_ROW = 0.01  # of the read noise: what is smaller is not told from nothing
 
 
@@ -62,21 +64,28 @@ class Calibration:
         """The camera's profile.
 
         Laws go through the figures of all ISOs. One or two ISOs do not show how far figures scatter, and one does not
-        show how they grow: those of the calibrated cameras are taken then.
+        show how they grow: those of the calibrated cameras are taken then. Without dark frames the flats give gain and
+        light-free noise alone, and the rest is filled (`physics.figures`).
 
         Args:
             name: short name; empty: the model's.
             source: origin of the figures.
         """
         sensor, camera = self.frame.sensor, self.shot.camera or "unknown camera"
+        name = name or plain_name(camera)
+        ends = [pairs.limit for pairs in self.flats.values() if np.isfinite(pairs.limit)]
+        saturation = min([sensor.saturation, *ends])
+        if not self.darks:
+            figures = [(iso, own.gain.value, max(own.read.value, _ROUNDING)) for iso, own in self.transfers.items()]
+            filled = profile_of_figures(name, figures, saturation, camera)
+            return replace(filled, colour_matrix=self._matrix, source=f"{source}, flats alone: {filled.source}")
         settings = tuple(self._setting(dark) for dark in self.darks.values())
         gains = [setting.gain for setting in settings]
         low, high = _line_of_gains({iso: gain.value for iso, gain in self.gains.items()})
         black = np.array(sensor.black_level)
         errors = [dark.level.mean(axis=0) - black for dark in self.darks.values()]
-        ends = [pairs.limit for pairs in self.flats.values() if np.isfinite(pairs.limit)]
         return CameraProfile(
-            name=name or re.sub(r"[^A-Za-z0-9]+", "", camera),
+            name=name,
             exif_model=camera,
             gain_iso_100=low,
             gain_iso_6400=high,
@@ -85,12 +94,18 @@ class Calibration:
             row=law(gains, [max(s.row, _LEAST_ROW * s.gaussian_read) for s in settings], "row"),
             tukey_shapes=tuple(s.tukey_shape for s in settings),
             colour_bias=tuple(self._by_plane(error) for error in errors),
-            colour_matrix=tuple(self.frame.metadata.colour_matrix or ()),
-            saturation=min([sensor.saturation, *ends]),
+            colour_matrix=self._matrix,
+            saturation=saturation,
             source=source,
             defects=self._defects(),
             settings=settings,
         )
+
+    @property
+    def _matrix(self) -> tuple[float, ...]:
+        """The colour matrix that the files say, if it is one of three colours."""
+        matrix = tuple(self.frame.metadata.colour_matrix or ())
+        return matrix if len(matrix) == 9 else ()
 
     def _setting(self, dark: DarkStack) -> Setting:
         def significant(value: float) -> float:
@@ -186,6 +201,11 @@ def calibrate(
         raise ValueError(f"none of the flat frames can be used{why}")
     gains = _gains(transfers, measured, say)
     return Calibration(first, frame, measured, pairs, transfers, gains, tuple(problems), tuple(lacking))
+
+
+def plain_name(camera: str) -> str:
+    """The name of a profile, of a camera's make and model."""
+    return re.sub(r"[^A-Za-z0-9]+", "", camera) or "camera"
 
 
 def readings(darks: Sequence[Shot], flats: Sequence[Shot]) -> int:

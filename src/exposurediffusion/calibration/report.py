@@ -71,7 +71,7 @@ def report(calibration: Calibration, profile: CameraProfile, findings: list[Find
         what=escape(what),
         findings="".join(f'<li class="{one.kind}">{escape(one.text)}</li>' for one in findings),
         table=_table(calibration),
-        laws=_laws(profile),
+        laws=_laws(profile) if calibration.darks else "",
         figures="".join(_figures(calibration, profile)),
     )
 

@@ -30,7 +30,7 @@ def verdict(calibration: Calibration) -> list[Finding]:
     findings += [Finding("fair", text) for text in calibration.problems]
     for iso in calibration.gains:
         findings += [*_of_darks(calibration, iso), *_of_flats(calibration, iso)]
-    if len(calibration.darks) < 3:
+    if 0 < len(calibration.darks) < 3:
         text = f"dark frames at {len(calibration.darks)} ISO: three or more show how noise grows with it"
         findings.append(Finding("fair", text))
     order = ("poor", "fair", "good")
@@ -40,7 +40,8 @@ def verdict(calibration: Calibration) -> list[Finding]:
 def _of_darks(calibration: Calibration, iso: float) -> list[Finding]:
     dark = calibration.darks.get(iso)
     if dark is None:
-        return [Finding("fair", f"ISO {iso:g}: no dark frames; read noise, rows and black there follow the other ISOs")]
+        others = "the other ISOs" if calibration.darks else "the calibrated cameras"
+        return [Finding("fair", f"ISO {iso:g}: no dark frames; rows, tails and black there follow {others}")]
     found = []
     if dark.frames < _DARKS:
         found.append(Finding("fair", f"ISO {iso:g}: {dark.frames} dark frames; {_DARKS} or more are better"))

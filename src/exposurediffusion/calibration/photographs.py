@@ -1,0 +1,60 @@
+"""What ordinary photographs of a camera tell of its noise, together: no darks, no flats.
+
+One frame gives its gain roughly, a dark one hardly at all. Frames of one camera share a gain that is in proportion to
+the ISO, and a read noise at each ISO: their medians are much surer than any one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from exposurediffusion.analysis.estimation import estimate_noise
+from exposurediffusion.calibration.shots import NotEnough, Shot, check_alike
+from exposurediffusion.physics.figures import Figure
+from exposurediffusion.physics.sensor import RawFrame
+
+_SHOWS = 1.0  # shot noise in the brightest tenth over light-free noise (variances) from which on a frame shows its gain
+
+
+def figures_of_photographs(
+    shots: Sequence[Shot], problem: Callable[[str], None], tick: Callable[[], None]
+) -> tuple[list[Figure], RawFrame]:
+    """Gain and light-free noise at each ISO, for `profile_of_figures`; and one of the frames.
+
+    Args:
+        shots: photographs of one camera, as it wrote them.
+        problem: is given a line for each file that cannot be used.
+        tick: is called after each.
+
+    Raises:
+        NotEnough: none can be used, or none is bright enough to show the camera's gain.
+        ValueError: frames of different cameras or sizes.
+    """
+    rates: list[float] = []
+    reads: dict[float, list[float]] = {}
+    first: tuple[Shot, RawFrame] | None = None
+    for shot in shots:
+        try:
+            frame = shot.read()
+        except (ValueError, OSError) as error:
+            problem(str(error))
+            continue
+        finally:
+            tick()
+        first = first or (shot, frame)
+        check_alike(shot, frame, *first)
+        noise = estimate_noise(frame)
+        gain, variance = float(noise.gain), float(noise.read_variance)
+        bright = float(np.quantile(frame.planes.numpy()[:, ::4, ::4], 0.9)) * frame.sensor.saturation
+        if gain * bright > _SHOWS * variance:
+            rates.append(gain / shot.iso)
+        reads.setdefault(shot.iso, []).append(variance**0.5)
+    if first is None:
+        raise NotEnough("none of the photographs can be used")
+    if not rates:
+        raise NotEnough("none of the photographs is bright enough to show the camera's gain: add some of daylight")
+    rate = float(np.exp(np.median(np.log(rates))))
+    figures = [(iso, rate * iso, float(np.exp(np.median(np.log(values))))) for iso, values in sorted(reads.items())]
+    return figures, first[1]
