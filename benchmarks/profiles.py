@@ -27,13 +27,14 @@ from estimation import cases
 from sensors import HeldShot, SimulatedSensor
 
 from exposurediffusion.analysis.estimation import estimate_noise
-from exposurediffusion.calibration.calibrate import calibrate
-from exposurediffusion.calibration.darks import measure_darks
+from exposurediffusion.calibration.calibrate import calibrate, readings
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.photographs import figures_of_photographs
+from exposurediffusion.calibration.shots import Shot
 from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras, tukey_lambda_variance
 from exposurediffusion.physics.figures import profile_of_figures
-from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.sensor import RawFrame, Sensor
 
 
 def draw(seed: int, side: int) -> SimulatedSensor:
@@ -89,31 +90,45 @@ def judge(sensor: SimulatedSensor, darks: int, pairs: int) -> dict[str, tuple[In
 
 
 @dataclass(frozen=True)
-class _Endless(HeldShot):
-    """A shot whose frame is made when it is read."""
+class _Quick(Shot):
+    """A frame of normal noise that is made when it is read, `electrons` bright."""
 
-    sensor_of: SimulatedSensor | None = None
+    shape: tuple[int, int] = (0, 0)
+    electrons: float = 0.0
 
     def read(self) -> RawFrame:
         """Another frame each time."""
-        assert self.sensor_of is not None
-        return self.sensor_of.frame()
+        random = np.random.default_rng()
+        gain = self.iso / 400
+        values = random.standard_normal(self.shape, np.float32)
+        values *= (16 * gain + gain**2 * self.electrons) ** 0.5
+        values += 512 + gain * self.electrons
+        return RawFrame(np.rint(values, out=values).astype(np.uint16), Sensor.uniform(CFA("RGGB"), 512, 16383))
 
 
-def measure_stack(count: int, megapixels: float) -> None:
-    """Time and memory of a stack."""
+def measure_stack(count: int, megapixels: float, isos: int = 8) -> None:
+    """Time and memory of dark frames at several ISOs, with four pairs of flats at each."""
     side = int((megapixels * 1e6) ** 0.5) // 2 * 2
-    sensor = SimulatedSensor(1, shape=(side, side), hot=2000)
+    shape, settings = (side, side), [100.0 * 2**number for number in range(isos)]
+    darks = [_Quick(Path(f"{n}.dng"), settings[n * isos // count], shape=shape) for n in range(count)]
+    flats = [
+        _Quick(Path(f"{iso}-{n}.dng"), iso, 1.0 + n // 2, shape=shape, electrons=400 / iso * 1000 * (1 + n // 2))
+        for iso in settings
+        for n in range(8)
+    ]
     started = time.perf_counter()
-    sensor.frame()
+    darks[0].read()
     making = time.perf_counter() - started
-    shots = [_Endless(Path(f"{number}.dng"), 800.0, sensor_of=sensor) for number in range(count)]
-    started = time.perf_counter()
-    dark = measure_darks(shots, shots[0], sensor.frame(), print, lambda: None)
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    made = calibrate(darks, flats)
+    profile, shading = made.profile(), made.shading
     wall = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{count} dark frames of {side}x{side}: read noise {dark.read}, lambda {dark.shape}")
-    print(f"{wall:.0f} s, of which making the frames twice took about {2 * count * making:.0f} s; peak {peak:.2f} GB")
+    print(f"{count} dark frames and {len(flats)} flats of {side}x{side}, {isos} ISOs: {len(profile.settings)} settings, "
+          f"{'a' if shading else 'no'} dark shading")  # fmt: skip
+    read = readings(darks, flats)
+    print(f"{wall:.0f} s for {read} readings, of which making them took about {read * making:.0f} s; "
+          f"peak {peak:.2f} GB ({before:.2f} before)")  # fmt: skip
 
 
 def drawn_camera(seed: int) -> CameraProfile:
@@ -146,9 +161,8 @@ def measure_photographs(folder: Path, draws: int) -> None:
         print(f"{name:14} {len(shots):3} frames: gain {100 * gain:5.1f} %, read noise {100 * read:5.1f} %")
     off = 100 * np.abs(np.array(singles))
     for place, what in enumerate(("gain", "read noise")):
-        print(
-            f"single frames, {what}: median {np.median(off[:, place]):.1f} %, 90 % below {np.quantile(off[:, place], 0.9):.1f} %"
-        )
+        median, most = np.quantile(off[:, place], (0.5, 0.9))
+        print(f"single frames, {what}: median {median:.1f} %, 90 % below {most:.1f} %")
 
 
 def main(
