@@ -15,7 +15,7 @@ from PIL import Image
 
 from exposurediffusion.cli.main import main
 from exposurediffusion.files.exif import EXPOSURE_TIME, ISO, SOFTWARE, read_tags
-from exposurediffusion.physics.camera import find_camera, tukey_lambda_variance
+from exposurediffusion.physics.camera import find_camera, load_profile, tukey_lambda_variance
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.simulation import write
@@ -356,7 +356,7 @@ def test_a_profile_of_ones_own_camera(run, tmp_path):
 
 @pytest.mark.parametrize("cfa", ["rggb", "xtrans"])
 def test_a_profile_without_matrix_shapes_and_colour_bias(run, tmp_path, cfa):
-    bare = replace(find_camera("SonyA7S2"), name="Bare", tukey_shapes=(), colour_bias=(), colour_matrix=())
+    bare = replace(load_profile("SonyA7S2"), name="Bare", tukey_shapes=(), colour_bias=(), colour_matrix=())
     (tmp_path / "bare.json").write_text(bare.to_json())
     assert run("--camera", tmp_path / "bare.json", "--cfa", cfa, "--scenes", 1, "--dark-shading", 5)[0] == 0
     assert {noise.colour_bias for noise in known_noise(tmp_path / "set").values()} == {None}

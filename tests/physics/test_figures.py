@@ -52,6 +52,18 @@ def test_one_figure_is_in_proportion_to_iso_with_the_cameras_exponent() -> None:
     assert "exponent" not in profile_of_figures("Two", [(800, 0.5, 2.1), (1600, 1, 3)]).source
 
 
+def test_the_line_of_gains_has_the_least_relative_errors() -> None:
+    isos, gains = np.array([100, 200, 6400]), np.array([0.1, 0.2, 7.0])  # the last is 9 % too high
+    found = profile_of_figures("A", [(float(i), float(k), 2.0) for i, k in zip(isos, gains, strict=True)])
+
+    def errors(low: float, high: float) -> float:
+        return float((((low + (high - low) * (isos - 100) / 6300) / gains - 1) ** 2).sum())
+
+    least = errors(found.gain_iso_100, found.gain_iso_6400)
+    for low, high in ((0.99, 1), (1.01, 1), (1, 0.99), (1, 1.01)):
+        assert errors(low * found.gain_iso_100, high * found.gain_iso_6400) > least
+
+
 def test_what_is_filled_is_the_spread_over_the_cameras(generator: torch.Generator) -> None:
     found = profile_of_figures("One", [(800, 0.5, 2.1)])
     assert set(found.tukey_shapes) == {shape for camera in CAMERAS.values() for shape in camera.tukey_shapes}
