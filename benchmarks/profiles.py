@@ -124,8 +124,8 @@ def measure_stack(count: int, megapixels: float, isos: int = 8) -> None:
     profile, shading = made.profile(), made.shading
     wall = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{count} dark frames and {len(flats)} flats of {side}x{side}, {isos} ISOs: {len(profile.settings)} settings, "
-          f"{'a' if shading else 'no'} dark shading")  # fmt: skip
+    print(f"{count} dark frames and {len(flats)} flats of {side}x{side}, {isos} ISOs")
+    print(f"{len(profile.settings)} settings, {'a' if shading else 'no'} dark shading")
     read = readings(darks, flats)
     print(f"{wall:.0f} s for {read} readings, of which making them took about {read * making:.0f} s; "
           f"peak {peak:.2f} GB ({before:.2f} before)")  # fmt: skip

@@ -31,7 +31,7 @@ from step_rule import (
 )
 
 from exposurediffusion.process.sampling import StepRule
-from exposurediffusion.reproduction.style import COLOURS, GREY, canvas, legend_below, look
+from exposurediffusion.rendering.plotting import COLOURS, GREY, canvas, legend_below, look
 from exposurediffusion.weights.file import PRETRAINED, load, store_rule
 
 _TICKS = (-1, -0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1)  # dB

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
 from exposurediffusion.models.denoiser import noise_map
-from exposurediffusion.reproduction.style import GREY, canvas, legend_below, look
+from exposurediffusion.rendering.plotting import GREY, canvas, legend_below, look
 from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.weights.file import TrainedDenoiser, load
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from exposurediffusion.analysis.estimation import estimate_noise
-from exposurediffusion.calibration.shots import NotEnough, Shot, check_alike
+from exposurediffusion.calibration.shots import NotEnough, Shot
 from exposurediffusion.physics.figures import Figure
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -30,7 +30,7 @@ def figures_of_photographs(
 
     Raises:
         NotEnough: none can be used, or none is bright enough to show the camera's gain.
-        ValueError: frames of different cameras or sizes.
+        ValueError: photographs of different cameras.
     """
     rates: list[float] = []
     reads: dict[float, list[float]] = {}
@@ -44,7 +44,9 @@ def figures_of_photographs(
         finally:
             tick()
         first = first or (shot, frame)
-        check_alike(shot, frame, *first)
+        if shot.camera != first[0].camera:
+            others = f"{shot.path} ({shot.camera}) and {first[0].path} ({first[0].camera})"
+            raise ValueError(f"{others} differ: one camera at a time")
         noise = estimate_noise(frame)
         gain, variance = float(noise.gain), float(noise.read_variance)
         bright = float(np.quantile(frame.planes.numpy()[:, ::4, ::4], 0.9)) * frame.sensor.saturation
