@@ -229,6 +229,15 @@ def with_canon_note(path: Path, order: str) -> bytes:
     return note
 
 
+def test_a_maker_note_whose_bytes_are_no_bytes_is_left_out(tmp_path: Path) -> None:
+    """Numbers of a big-endian file are turned round when they are read."""
+    with_canon_note(tmp_path / "source.cr2", ">")
+    content = (tmp_path / "source.cr2").read_bytes()
+    (tmp_path / "odd.cr2").write_bytes(content.replace(pack(">HH", 37500, 7), pack(">HH", 37500, 3)))
+    assert 50740 in read_tags(tmp_path / "source.cr2").main
+    assert 50740 not in read_tags(tmp_path / "odd.cr2").main
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_maker_note_is_kept_as_adobe_keeps_it(tmp_path: Path, order: str) -> None:
     note = with_canon_note(tmp_path / "source.cr2", order)

@@ -43,7 +43,10 @@ def command(name: str, arguments: list[str]) -> Callable[..., int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `expose`; exit code 0 all done or kept, 1 an input failed (others are done), 2 wrong usage, 130 Ctrl-C."""
+    """Run `expose`.
+
+    The exit code: 0 all done or kept, 1 an input failed (the others are done), 2 wrong usage, 130 Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):

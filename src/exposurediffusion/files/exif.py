@@ -15,6 +15,7 @@ from exposurediffusion.files.tiff import (
     LONG,
     RATIONAL,
     SHORT,
+    UNDEFINED,
     Entry,
     Tags,
     entry,
@@ -122,8 +123,9 @@ def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
     subs = {tag: [read_ifd(stream, int(o), order, base, big=big) for o in main[tag].numbers[:16]]
             for tag in (EXIF_IFD, GPS_IFD, SUB_IFDS) if tag in main}  # fmt: skip
     exif, gps = (subs.get(tag, [{}])[0] for tag in (EXIF_IFD, GPS_IFD))
-    if MAKER_NOTE in exif and PRIVATE_DATA not in main and 0 < exif[MAKER_NOTE].place < 1 << 32:
-        main[PRIVATE_DATA] = _private(exif[MAKER_NOTE], order)
+    note = exif.get(MAKER_NOTE)
+    if note and PRIVATE_DATA not in main and note.kind in (BYTE, UNDEFINED) and 0 < note.place < 1 << 32:
+        main[PRIVATE_DATA] = _private(note, order)
     return FileTags(main, exif, gps, _largest_raw([main, *subs.get(SUB_IFDS, [])]), big)
 
 
