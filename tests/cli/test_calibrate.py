@@ -54,8 +54,8 @@ def test_a_camera_is_calibrated_and_used(frames: Path, tmp_path: Path, capsys: p
     assert profile.gain(200) == pytest.approx(0.4, rel=0.05)
     assert main(["info", str(frames / "darks" / "200-dark-000.dng"), "--camera", str(output)]) == 0
     assert "profile AcmeOne at ISO 200" in capsys.readouterr().out
-    assert run(*arguments) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    assert run(*arguments) == 0
+    assert "kept; --overwrite replaces it" in capsys.readouterr().out
     assert run(*arguments, "--overwrite", "--json", "--name", "Mine", "--model", "Acme Two") == 0
     (entry,) = json.loads(capsys.readouterr().out)["results"]
     assert [row["ISO"] for row in entry["isos"]] == ["200", "800"]
@@ -101,3 +101,19 @@ def test_lit_darks_are_refused(frames: Path, tmp_path: Path, capsys: pytest.Capt
     assert run("--darks", frames / "flats", "--flats", frames / "flats", "-o", tmp_path / "a.json") == 1
     assert "lens cap" in capsys.readouterr().err
     assert not np.any([path.suffix == ".json" for path in tmp_path.iterdir()])
+
+
+def test_less_than_darks_and_flats(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--flats", frames / "flats", "-o", tmp_path / "flats.json") == 0
+    assert "tails and black there follow the calibrated cameras" in capsys.readouterr().out
+    profile = load_profile(str(tmp_path / "flats.json"))
+    assert profile.gain(800) == pytest.approx(1.6, rel=0.05)
+    assert "flats alone" in profile.source
+    assert run("--gain", 0.5, "--read", 2.1, "--iso", 800, "-o", tmp_path / "one.json", "--model", "Acme One") == 0
+    assert float(load_profile(str(tmp_path / "one.json")).at_iso(800).read_variance) == pytest.approx(2.1**2, rel=0.01)
+    assert run("--gain", 0.5, 1, "--read", 2.1, "--iso", 800, "-o", tmp_path / "two.json") == 2
+    assert run("--gain", 0.5, "--read", -1, "--iso", 800, "-o", tmp_path / "two.json") == 2
+    assert run("-o", tmp_path / "two.json") == 2
+    assert run("--frames", frames / "flats", "-o", tmp_path / "two.json") == 1
+    assert "add some of the night" in capsys.readouterr().err
+    assert not (tmp_path / "two.json").exists()

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from exposurediffusion.analysis.estimation import noise_of
+from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.cli.console import complain, note
 from exposurediffusion.cli.main import COMMANDS, command, main
 from exposurediffusion.dng.writer import write_dng

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from exposurediffusion.analysis.estimation import noise_of
+from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.enhancement.frame import enhance, enhance_with_maps
 from exposurediffusion.enhancement.options import EnhanceOptions, black_levels
 from exposurediffusion.physics.camera import NoiseParameters, load_profile

@@ -1,7 +1,8 @@
 """What ordinary photographs of a camera tell of its noise, together: no darks, no flats.
 
 One frame gives its gain roughly, a dark one hardly at all. Frames of one camera share a gain that is in proportion to
-the ISO, and a read noise at each ISO: their medians are much surer than any one of them.
+the ISO, and a read noise at each ISO: their medians are surer than any one of them. Only frames that show the one or
+the other count for it; an ISO whose frames are all bright has no figures, and is left to the law of the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from exposurediffusion.physics.figures import Figure
 from exposurediffusion.physics.sensor import RawFrame
 
 _SHOWS = 1.0  # shot noise in the brightest tenth over light-free noise (variances) from which on a frame shows its gain
+_HIDES = 4.0  # the same in the darkest tenth, from which on a frame hides its light-free noise
 
 
 def figures_of_photographs(
@@ -29,7 +31,7 @@ def figures_of_photographs(
         tick: is called after each.
 
     Raises:
-        NotEnough: none can be used, or none is bright enough to show the camera's gain.
+        NotEnough: none can be used, or none is bright enough to show the gain, or dark enough to show read noise.
         ValueError: photographs of different cameras.
     """
     rates: list[float] = []
@@ -49,14 +51,17 @@ def figures_of_photographs(
             raise ValueError(f"{others} differ: one camera at a time")
         noise = estimate_noise(frame)
         gain, variance = float(noise.gain), float(noise.read_variance)
-        bright = float(np.quantile(frame.planes.numpy()[:, ::4, ::4], 0.9)) * frame.sensor.saturation
-        if gain * bright > _SHOWS * variance:
+        dark, bright = (float(q) for q in np.quantile(frame.planes.numpy()[:, ::4, ::4], (0.1, 0.9)))
+        if gain * bright * frame.sensor.saturation > _SHOWS * variance:
             rates.append(gain / shot.iso)
-        reads.setdefault(shot.iso, []).append(variance**0.5)
+        if gain * dark * frame.sensor.saturation < _HIDES * variance:
+            reads.setdefault(shot.iso, []).append(variance**0.5)
     if first is None:
         raise NotEnough("none of the photographs can be used")
     if not rates:
         raise NotEnough("none of the photographs is bright enough to show the camera's gain: add some of daylight")
+    if not reads:
+        raise NotEnough("none of the photographs is dark enough to show the camera's read noise: add some of the night")
     rate = float(np.exp(np.median(np.log(rates))))
     figures = [(iso, rate * iso, float(np.exp(np.median(np.log(values))))) for iso, values in sorted(reads.items())]
     return figures, first[1]

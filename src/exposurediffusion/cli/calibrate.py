@@ -65,8 +65,12 @@ def calibrate(
         overwrite: replace what is there.
         json: print the figures as JSON.
     """
-    _check(output, overwrite)
+    if output.suffix != ".json":
+        raise UsageError(f"{output}: a camera profile ends in .json")
     summary, source = Summary(json), f"expose calibrate {version('exposurediffusion')}"
+    if output.exists() and not overwrite:
+        summary.keep(f"{output}  kept; --overwrite replaces it", profile=str(output))
+        return summary.finish()
     if gain or read:
         return _of_figures(output, (iso, gain, read), name, model, white - black, summary)
     if frames is None and flats is None:
@@ -130,13 +134,6 @@ def _write_filled(output: Path, profile: CameraProfile, summary: Summary) -> int
         f"{output}  {profile.name}", profile=str(output), isos=[dict(zip(header, r, strict=True)) for r in rows]
     )
     return summary.finish()
-
-
-def _check(output: Path, overwrite: bool) -> None:
-    if output.suffix != ".json":
-        raise UsageError(f"{output}: a camera profile ends in .json")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists already: use --overwrite to replace it")
 
 
 def _sensor(cfa: str, black: float, white: float) -> Sensor | None:

@@ -50,7 +50,8 @@ def _list(summary: Summary) -> None:
         rows.append([profile.name, profile.exif_model, _isos(profile), _span(*gains), f"{read:.2f}", where])
     if not summary.as_json:
         print_table(["name", "camera", "ISO", "gain there (DN/e)", "read noise at ISO 1600 (DN)", "in"], rows)
-        print("Give one by --camera NAME, or a JSON file of the same form. Those in this folder are found by model:")
+        print("Give one by --camera NAME, or a JSON file of the same form.")
+        print("Those in this folder are found by model:")
         print(user_folder())
 
 
