@@ -69,7 +69,7 @@ def calibrate(
         raise UsageError(f"{output}: a camera profile ends in .json")
     summary, source = Summary(json), f"expose calibrate {version('exposurediffusion')}"
     if output.exists() and not overwrite:
-        summary.keep(f"{output}  kept; --overwrite replaces it", profile=str(output))
+        summary.keep(output)
         return summary.finish()
     if gain or read:
         return _of_figures(output, (iso, gain, read), name, model, white - black, summary)
