@@ -157,8 +157,9 @@ def measure_photographs(folder: Path, draws: int) -> None:
             singles.append((log(float(found.gain) / truth[0]), log(read / truth[1])))
         figures, _ = figures_of_photographs(shots, print, lambda: None)
         gain = max(abs(log(own / truths[iso][0][0])) for iso, own, _ in figures)
-        read = max(abs(log(own / np.median([truth for _, truth in truths[iso]]))) for iso, _, own in figures)
-        print(f"{name:14} {len(shots):3} frames: gain {100 * gain:5.1f} %, read noise {100 * read:5.1f} %")
+        reads = [(iso, log(own / np.median([truth for _, truth in truths[iso]]))) for iso, _, own in figures]
+        told = ", ".join(f"{100 * off:+.1f} % at ISO {iso:g}" for iso, off in reads)
+        print(f"{name:14} {len(shots):3} frames: gain {100 * gain:5.1f} %, read noise {told}", flush=True)
     off = 100 * np.abs(np.array(singles))
     for place, what in enumerate(("gain", "read noise")):
         median, most = np.quantile(off[:, place], (0.5, 0.9))

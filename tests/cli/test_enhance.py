@@ -52,6 +52,14 @@ def test_subfolders_are_taken_if_asked_for_and_keep_their_places(enhance, album,
     assert "--recursive" in enhance(tmp_path)[2]  # where a folder holds none itself
 
 
+def test_results_below_the_input_are_no_input(enhance, album):
+    for done, kept in ((3, 0), (0, 3)):
+        code, out, _ = enhance(album, "-o", album / "out", "--ratio", 50, "--recursive")
+        assert code == 0
+        assert made(album / "out") == ["a b.dng", "sub/c.dng", "ü.dng"]
+        assert not kept or out.splitlines()[-1] == f"{done} done, {kept} kept, 0 failed"
+
+
 def test_one_ratio_for_all(enhance, album, tmp_path):
     def ratios(ratio: str) -> list[float]:
         _, out, _ = enhance(album, "-o", tmp_path / ratio, "--recursive", "--ratio", ratio, "--json")

@@ -17,7 +17,8 @@ from exposurediffusion.physics.figures import Figure
 from exposurediffusion.physics.sensor import RawFrame
 
 _SHOWS = 1.0  # shot noise in the brightest tenth over light-free noise (variances) from which on a frame shows its gain
-_HIDES = 4.0  # the same in the darkest tenth, from which on a frame hides its light-free noise
+_HIDES = 0.5  # the same in the darkest tenth, from which on a frame hides its light-free noise
+_ENOUGH = 1 / 3  # part of an ISO's frames that show it: fewer are those that were estimated wrongly
 
 
 def figures_of_photographs(
@@ -36,6 +37,7 @@ def figures_of_photographs(
     """
     rates: list[float] = []
     reads: dict[float, list[float]] = {}
+    counts: dict[float, int] = {}
     first: tuple[Shot, RawFrame] | None = None
     for shot in shots:
         try:
@@ -51,6 +53,7 @@ def figures_of_photographs(
             raise ValueError(f"{others} differ: one camera at a time")
         noise = estimate_noise(frame)
         gain, variance = float(noise.gain), float(noise.read_variance)
+        counts[shot.iso] = counts.get(shot.iso, 0) + 1
         dark, bright = (float(q) for q in np.quantile(frame.planes.numpy()[:, ::4, ::4], (0.1, 0.9)))
         if gain * bright * frame.sensor.saturation > _SHOWS * variance:
             rates.append(gain / shot.iso)
@@ -60,6 +63,7 @@ def figures_of_photographs(
         raise NotEnough("none of the photographs can be used")
     if not rates:
         raise NotEnough("none of the photographs is bright enough to show the camera's gain: add some of daylight")
+    reads = {iso: values for iso, values in reads.items() if len(values) >= _ENOUGH * counts[iso]}
     if not reads:
         raise NotEnough("none of the photographs is dark enough to show the camera's read noise: add some of the night")
     rate = float(np.exp(np.median(np.log(rates))))

@@ -72,7 +72,7 @@ def find_jobs(
     chosen = format or "dng"
     suffix = _SUFFIXES.get(chosen, f".{chosen}")
     jobs = []
-    for source, folder in find_sources(inputs, recursive, summary).items():
+    for source, folder in find_sources(inputs, recursive, summary, output if is_folder else None).items():
         if output is None:
             target = source.with_name(f"{source.stem}-enhanced{suffix}")
         elif is_folder:
@@ -88,12 +88,19 @@ def _format_of(path: Path) -> Format | None:
     return next((_FORMATS.get(known, known) for known in _KNOWN if known == name), None)
 
 
-def find_sources(inputs: tuple[Path, ...], recursive: bool, summary: Summary) -> dict[Path, Path]:
-    """The raw files, each once, with the folder below which it keeps its place."""
+def find_sources(
+    inputs: tuple[Path, ...], recursive: bool, summary: Summary, output: Path | None = None
+) -> dict[Path, Path]:
+    """The raw files, each once, with the folder below which it keeps its place.
+
+    Of a folder, results of `expose enhance` are no input: what is named so, and what lies in an `output` folder below it.
+    """
     sources: dict[Path, Path] = {}
     for path in inputs:
         if path.is_dir():
             found = [raw for raw in find_raws(path, recursive) if not raw.stem.endswith("-enhanced")]
+            if output is not None and path.resolve() in output.resolve().parents:
+                found = [raw for raw in found if output.resolve() not in raw.resolve().parents]
             if not found:
                 below = "or below it" if recursive else "(--recursive looks into its subfolders)"
                 summary.fail(f"{path}: no raw files in this folder {below}", input=str(path))
