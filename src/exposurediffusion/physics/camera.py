@@ -336,8 +336,9 @@ class CameraProfile:
         return self.black_deviation * torch.randn((len(gain), 4), generator=generator, device=gain.device)
 
     def to_json(self) -> str:
-        """The profile as JSON text."""
-        return json.dumps(asdict(self), indent=1)
+        """The profile as JSON text, lists of numbers in one line each."""
+        text = json.dumps(asdict(self), indent=1)
+        return re.sub(r"\[\s+([-+.\d][^][{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
     @staticmethod
     def from_json(text: str) -> CameraProfile:

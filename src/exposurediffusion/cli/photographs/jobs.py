@@ -93,7 +93,7 @@ def find_sources(
 ) -> dict[Path, Path]:
     """The raw files, each once, with the folder below which it keeps its place.
 
-    Of a folder, results of `expose enhance` are no input: what is named so, and what lies in an `output` folder below it.
+    Of a folder, results of `expose enhance` are no input: what is named so, and what lies in `output`, a folder below.
     """
     sources: dict[Path, Path] = {}
     for path in inputs:
