@@ -60,6 +60,13 @@ def test_gain_and_ratio_follow_the_published_laws(noise: Any) -> None:
     assert abs(covariance_z(share, ratio)) < BOUND
 
 
+def test_cameras_are_named_with_commas() -> None:
+    maker = CaptureMaker(CaptureRecipe(camera="SonyA7S2, NikonD850"), 1)
+    assert [camera.name for camera in maker.model.cameras] == ["SonyA7S2", "NikonD850"]
+    with pytest.raises(ValueError, match="no camera profile 'Sonny'"):
+        CaptureMaker(CaptureRecipe(camera="NikonD850,Sonny"), 1)
+
+
 @pytest.mark.usefixtures("no_pixels")
 @pytest.mark.parametrize("noise", NOISE_MODELS)
 def test_a_profile_of_few_fields_and_other_bits_is_enough(noise: str, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from exposurediffusion.datasets.open import DatasetOptions, kind_of
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.denoiser import backbone_options
 from exposurediffusion.models.device import find_device
-from exposurediffusion.physics.camera import load_profile, user_cameras
+from exposurediffusion.physics.camera import load_profiles, user_cameras
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset
@@ -110,7 +110,7 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         if recipe.capture.camera is not None:
             user_cameras(note)
             with as_usage():
-                load_profile(recipe.capture.camera)
+                load_profiles(recipe.capture.camera)
         if dry_run:
             parts = {name: part for name, part in asdict(recipe).items() if part is not None}
             print(jsonlib.dumps({"preset": preset, **parts}, indent=1))

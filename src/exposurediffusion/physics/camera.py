@@ -459,3 +459,12 @@ def load_profile(name_or_file: str) -> CameraProfile:
         return read_profile(path)
     known = ", ".join(dict.fromkeys([*(own.name for own in user_cameras().values()), *calibrated_cameras()]))
     raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")
+
+
+def load_profiles(names_or_files: str) -> tuple[CameraProfile, ...]:
+    """Several profiles, with commas between them; each as `load_profile` has it.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return tuple(load_profile(name.strip()) for name in names_or_files.split(","))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.camera import NoiseParameters, load_profiles
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import NOISE_MODELS, NoiseModel, augment_shot_noise, simulate_capture
 from exposurediffusion.physics.random import Stream, log_uniform, seeded
@@ -65,7 +65,7 @@ class CaptureMaker:
 
     def __init__(self, recipe: CaptureRecipe, seed: int, white: float = 1.0) -> None:
         self.recipe, self.seed, self.white = recipe, seed, white
-        cameras = {} if recipe.camera is None else {"cameras": (load_profile(recipe.camera),)}
+        cameras = {} if recipe.camera is None else {"cameras": load_profiles(recipe.camera)}
         for iso in recipe.iso:
             for camera in cameras.get("cameras", ()):
                 camera.gain(iso)

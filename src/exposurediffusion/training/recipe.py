@@ -21,7 +21,7 @@ class CaptureRecipe:
         supervision: `clean`: noise is made for clean pictures; `paired`: short and long exposures of a data set;
             `noise2noise`: two noisy captures of a scene, one is the target (Lehtinen et al., ICML 2018).
         noise: of made captures, a name in `NOISE_MODELS`: p+g, eld, eld+bias, wide.
-        camera: whose noise: a profile's name or JSON file; None: any of the calibrated cameras.
+        camera: whose noise: a profile's name or JSON file, or several with commas; None: any of the calibrated cameras.
         gain_range: the gain is log-uniform in it, DN per electron; None: each camera's own range of ISO 100 to 6400.
         iso: draw one of these ISO settings instead of a gain; for one's own camera.
         ratio: range of the amplification; pairs outside it are left out.

@@ -13,7 +13,7 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.evaluation.pictures import side_by_side
 from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
-from exposurediffusion.physics.camera import calibrated_cameras, load_profile
+from exposurediffusion.physics.camera import calibrated_cameras, load_profiles
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.random import Stream, seeded
@@ -39,8 +39,8 @@ class Validation:
 
     Args:
         patches: of scenes that are not trained on. Pairs bring their own captures; for clean images they are made with
-            the full noise (ELD's with the colour bias) of the recipe's camera, or of the Sony A7S II, at each of
-            `SID_SETTINGS`: whatever noise a network is trained with, it is validated on the sensor's.
+            the full noise (ELD's with the colour bias) of the recipe's camera (the first), or of the Sony A7S II, at
+            each of `SID_SETTINGS`: whatever noise a network is trained with, it is validated on the sensor's.
         recipe: of the run.
         count: patches,
         size: and their side in packed pixels.
@@ -105,7 +105,7 @@ def _given(batch: Batch) -> list[_Case]:
 def _made(batch: Batch, recipe: Recipe) -> list[_Case]:
     """Captures of clean images at each of `SID_SETTINGS`."""
     named = recipe.capture.camera
-    camera = calibrated_cameras()["SonyA7S2"] if named is None else load_profile(named)
+    camera = calibrated_cameras()["SonyA7S2"] if named is None else load_profiles(named)[0]
     bias = bool(camera.colour_bias) and recipe.planes == 4
     cases, count = [], len(batch.numbers)
     for index, (ratio, iso) in enumerate(SID_SETTINGS):
