@@ -2,7 +2,7 @@
 
     python benchmarks/profiles.py [--draws 100] [--side 512] [--darks 32] [--pairs 16]
     python benchmarks/profiles.py --stack 200 --megapixels 24
-    python benchmarks/profiles.py --photographs FOLDER [--draws 5]
+    python benchmarks/profiles.py --photographs FOLDER [--draws 5] [--decibels]
 
 The first draws sensors (half of them from the five calibrated cameras, half far from all of them; with hot sites,
 shading, rows and columns; of 12 and 14 bits; one in four clips black), calibrates each, and prints for every parameter
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import tyro
 from common import machine
-from estimation import cases
+from estimation import cases, loss
 from sensors import HeldShot, SimulatedSensor
 
 from exposurediffusion.analysis.estimation import estimate_noise
@@ -35,6 +35,7 @@ from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras, 
 from exposurediffusion.physics.figures import profile_of_figures
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame, Sensor
+from exposurediffusion.weights.file import load
 
 
 def draw(seed: int, side: int) -> SimulatedSensor:
@@ -166,6 +167,27 @@ def measure_photographs(folder: Path, draws: int) -> None:
         print(f"single frames, {what}: median {median:.1f} %, 90 % below {most:.1f} %")
 
 
+def measure_decibels(folder: Path, draws: int) -> None:
+    """PSNR that `enhance` (T = 0) loses by what it is told of the noise, on cameras drawn far from the calibrated ones.
+
+    Told: an estimate of the frame alone; the profile of all photographs of the camera; the profile of another camera.
+    """
+    model, another = load("default"), calibrated_cameras()["SonyA7S2"]
+    lost: dict[str, list[float]] = {"the frame's estimate": [], "profile of photographs": [], "another camera's": []}
+    for seed in range(draws):
+        every = list(cases(folder, {f"drawn {seed}": drawn_camera(seed)}))
+        shots = [HeldShot(Path(f"{place}.dng"), float(case[1]), frame=case[3]) for place, case in enumerate(every)]
+        profile = profile_of_figures("photographs", figures_of_photographs(shots, print, lambda: None)[0])
+        for case in every[:: len(every) // 10 + 1]:
+            iso, saturation = float(case[1]), case[3].sensor.saturation
+            told = [own.at_iso(iso).rescaled(saturation) for own in (profile, another)]
+            for own, noise in zip(lost.values(), (estimate_noise(case[3]), *told), strict=True):
+                own.append(loss(case, model, noise))
+        print(f"drawn {seed}: " + ", ".join(f"{name} {np.mean(own):.2f}" for name, own in lost.items()), flush=True)
+    for name, own in lost.items():
+        print(f"{name}: {np.mean(own):.2f} dB lost on average of {len(own)} frames, at worst {np.max(own):.2f}")
+
+
 def main(
     draws: int = 100,
     side: int = 512,
@@ -174,6 +196,7 @@ def main(
     stack: int = 0,
     megapixels: float = 24,
     photographs: Path | None = None,
+    decibels: bool = False,
 ):
     """Run it; see the module's docstring."""
     print(machine())
@@ -181,7 +204,7 @@ def main(
         measure_stack(stack, megapixels)
         return
     if photographs:
-        measure_photographs(photographs, draws)
+        (measure_decibels if decibels else measure_photographs)(photographs, draws)
         return
     inside: dict[str, list[bool]] = {}
     errors: dict[str, list[float]] = {}
