@@ -42,9 +42,7 @@ class FlatPairs:
         mean: DN above black.
         variance: of the noise of one frame, DN squared.
         sites: that a block's figures are of.
-        exposure: number of the pair.
         site: of the first tile, whose colour the block is of.
-        shutter: of each pair, seconds; NaN: unknown.
         limit: DN above black at which values end; infinite where none did.
         gaps: signals above which values are missing between those that occur, DN above black; infinite: nowhere.
     """
@@ -54,9 +52,7 @@ class FlatPairs:
     mean: np.ndarray
     variance: np.ndarray
     sites: np.ndarray
-    exposure: np.ndarray
     site: np.ndarray
-    shutter: np.ndarray
     limit: float
     gaps: float
 
@@ -124,7 +120,7 @@ def measure_flats(
         NotEnough: no usable pair.
         ValueError: another camera, size or filter array.
     """
-    figures, shutters, limits, gaps = [], [], [], []
+    figures, limits, gaps = [], [], []
     for one, two in pair_up(shots, problem):
         try:
             frames = [shot.read() for shot in (one, two)]
@@ -147,24 +143,13 @@ def measure_flats(
         if not len(blocks):
             problem(f"{one.path}, {two.path}: clipped all over: expose less")
             continue
-        figures.append(np.column_stack([blocks, np.full(len(blocks), len(shutters))]))
-        shutters.append(one.shutter or np.nan)
+        figures.append(blocks)
     if not figures:
         raise NotEnough(f"ISO {shots[0].iso:g}: no usable pair of flat frames")
     finest = min(step for step, _, _ in gaps)
-    mean, variance, sites, site, exposure = np.concatenate(figures).T
-    return FlatPairs(
-        shots[0].iso,
-        len(shutters),
-        mean,
-        variance,
-        sites,
-        exposure.astype(int),
-        site.astype(int),
-        np.array(shutters),
-        min(limits),
-        min(low if step > finest else gap for step, gap, low in gaps),
-    )
+    mean, variance, sites, site = np.concatenate(figures).T
+    first_gap = min(low if step > finest else gap for step, gap, low in gaps)
+    return FlatPairs(shots[0].iso, len(figures), mean, variance, sites, site.astype(int), min(limits), first_gap)
 
 
 def _measure_pair(

@@ -169,7 +169,8 @@ def _probability(panel: Axes, calibration: Calibration) -> None:
     for index, dark in enumerate(calibration.darks.values()):
         law, sample = dark.plot
         shown = sample > sample.min() if dark.clipped else np.ones(len(sample), bool)
-        label = f"ISO {dark.iso:g}: lambda {dark.shape.value:.3f}, R^2 {np.mean([f.r_squared for f in dark.fits]):.5f}"
+        straight, normal = np.mean([(fit.r_squared, fit.normal) for fit in dark.fits], axis=0)
+        label = f"ISO {dark.iso:g}: lambda {dark.shape.value:.3f}, R^2 {straight:.5f} (normal law {normal:.5f})"
         panel.plot(law[shown], sample[shown] / dark.fits[-1].deviation, ".", label=label, color=look(index)["color"])
     ends = panel.get_xlim()
     panel.plot(ends, ends, color=GREY, linewidth=0.8)
