@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from exposurediffusion.calibration.interval import Interval
-from exposurediffusion.calibration.shots import NotEnough, Shot, above_black, check_alike
+from exposurediffusion.calibration.shots import NotEnough, Shot, above_black, check_alike, readable
 from exposurediffusion.calibration.tukey import ProbabilityPlot, TukeyFit
 from exposurediffusion.physics.camera import tukey_lambda_variance
 from exposurediffusion.physics.sensor import RawFrame, Sensor
@@ -254,14 +254,7 @@ def _read(
     shots: Sequence[Shot], first: Shot, like: RawFrame, problem: Callable[[str], None], tick: Callable[[], None]
 ) -> Iterator[tuple[Shot, np.ndarray]]:
     """Shots with their DN above black; those that cannot be read are named."""
-    for shot in shots:
-        try:
-            frame = shot.read()
-        except (ValueError, OSError) as error:
-            problem(str(error))
-            continue
-        finally:
-            tick()
+    for shot, frame in readable(shots, problem, tick):
         check_alike(shot, frame, first, like)
         yield shot, above_black(frame, like.sensor)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from exposurediffusion.analysis.estimation import estimate_noise
-from exposurediffusion.calibration.shots import NotEnough, Shot
+from exposurediffusion.calibration.shots import NotEnough, Shot, readable
 from exposurediffusion.physics.figures import Figure
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -39,14 +39,7 @@ def figures_of_photographs(
     reads: dict[float, list[float]] = {}
     counts: dict[float, int] = {}
     first: tuple[Shot, RawFrame] | None = None
-    for shot in shots:
-        try:
-            frame = shot.read()
-        except (ValueError, OSError) as error:
-            problem(str(error))
-            continue
-        finally:
-            tick()
+    for shot, frame in readable(shots, problem, tick):
         first = first or (shot, frame)
         if shot.camera != first[0].camera:
             others = f"{shot.path} ({shot.camera}) and {first[0].path} ({first[0].camera})"

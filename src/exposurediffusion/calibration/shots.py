@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +141,21 @@ def _seconds(text: str) -> float | None:
     if not 0 < seconds < 1e6:
         raise ValueError(f"an exposure time is a positive number of seconds, got {text}")
     return seconds
+
+
+def readable(
+    shots: Iterable[Shot], problem: Callable[[str], None], tick: Callable[[], None]
+) -> Iterator[tuple[Shot, RawFrame]]:
+    """Shots with their frames, one at a time; `problem` is given a line for each that cannot be read."""
+    for shot in shots:
+        try:
+            frame = shot.read()
+        except (ValueError, OSError) as error:
+            problem(str(error))
+            continue
+        finally:
+            tick()
+        yield shot, frame
 
 
 def check_alike(shot: Shot, frame: RawFrame, first: Shot, like: RawFrame) -> None:
