@@ -1,10 +1,10 @@
 """A camera that was never trained on: networks of four of the five calibrated cameras, judged on the fifth.
 
-    python benchmarks/unseen_camera.py --pictures pictures.safetensors --unseen heldout.safetensors --iterations 400 --output OUT
+    python benchmarks/unseen_camera.py --pictures FILE --unseen FILE --iterations 400 --output OUT
 
-One recipe for as many iterations: once with the noise of all five cameras, and with each left out in turn. Each camera's
-captures of kept scenes are then enhanced (T = 0, its own noise known) by the network that knew it and by the one that
-did not; printed: PSNR of both after the illuminance correction at x100, x250 and x300, and the mean difference.
+One recipe for as many iterations: once with the noise of all five cameras, and with each left out in turn. Captures of
+kept scenes by each camera are enhanced (T = 0, its own noise known) by the network that knew it and by the one that did
+not; printed: PSNR of both after the illuminance correction at x100, x250 and x300, and the mean difference.
 """
 
 from __future__ import annotations

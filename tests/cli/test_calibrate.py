@@ -37,13 +37,20 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is tested with the calibration; its plots take seconds."""
+    monkeypatch.setattr("exposurediffusion.cli.calibrate.report", lambda *_: "<html>")
+
+
 def run(*words: object) -> int:
     return main(["calibrate", *map(str, words)])
 
 
-def test_a_camera_is_calibrated_and_used(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_is_calibrated_and_used(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "made" / "mine.json"
-    (tmp_path / "darks").mkdir()
     arguments = ("--darks", frames / "darks", "--flats", frames / "flats", "-o", output)
     assert run(*arguments) == 0
     said = capsys.readouterr().out
@@ -56,12 +63,14 @@ def test_a_camera_is_calibrated_and_used(frames: Path, tmp_path: Path, capsys: p
     assert "profile AcmeOne at ISO 200" in capsys.readouterr().out
     assert run(*arguments) == 0
     assert "--overwrite" in capsys.readouterr().out
+    monkeypatch.setattr("exposurediffusion.cli.calibrate.report", lambda *_: "<html>")
     assert run(*arguments, "--overwrite", "--json", "--name", "Mine", "--model", "Acme Two") == 0
     (entry,) = json.loads(capsys.readouterr().out)["results"]
     assert [row["ISO"] for row in entry["isos"]] == ["200", "800"]
     assert (load_profile(str(output)).name, load_profile(str(output)).exif_model) == ("Mine", "Acme Two")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_mosaics_of_an_industrial_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sensor, lines = SimulatedSensor(1, (96, 96), cfa="GRBG", white=4095.0, black=64.0), ["file,iso,shutter"]
     for folder, shots in (("darks", sensor.darks(4)), ("flats", sensor.flats(6))):
@@ -78,6 +87,7 @@ def test_mosaics_of_an_industrial_camera(tmp_path: Path, capsys: pytest.CaptureF
     assert "4 dark frames; 16 or more" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_wrong_usage_and_damaged_files(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     darks, flats, output = frames / "darks", frames / "flats", tmp_path / "a.json"
     assert run("--darks", darks, "-o", output) == 2
@@ -97,12 +107,14 @@ def test_wrong_usage_and_damaged_files(frames: Path, tmp_path: Path, capsys: pyt
     assert len(load_profile(str(output)).settings) == 1
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_lit_darks_are_refused(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--darks", frames / "flats", "--flats", frames / "flats", "-o", tmp_path / "a.json") == 1
     assert "lens cap" in capsys.readouterr().err
     assert not np.any([path.suffix == ".json" for path in tmp_path.iterdir()])
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_less_than_darks_and_flats(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--flats", frames / "flats", "-o", tmp_path / "flats.json") == 0
     assert "tails and black there follow the calibrated cameras" in capsys.readouterr().out
