@@ -38,7 +38,7 @@ def _no_profiles_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(autouse=True)
 def no_darktable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder where programs' data is looked for: no figure depends on what a machine has installed."""
-    folder = tmp_path_factory.getbasetemp() / "share"
+    folder = tmp_path_factory.mktemp("share")
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "own"))
     monkeypatch.setenv("XDG_DATA_DIRS", str(folder))
     return folder
