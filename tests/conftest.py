@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def _no_profiles_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(autouse=True)
 def no_darktable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder where programs' data is looked for: no figure depends on what a machine has installed."""
-    folder = tmp_path_factory.mktemp("share")
+    folder = tmp_path_factory.getbasetemp() / "share" / uuid4().hex  # need not exist
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "own"))
     monkeypatch.setenv("XDG_DATA_DIRS", str(folder))
     return folder
