@@ -132,6 +132,7 @@ def parse(function: Callable[..., int], prog: str, words: list[str], file: str |
         return partial(function, *arguments, **options)
 
     def in_plain_words(event: _errors.ParseErrorEvent) -> None:
+        """Raise UsageError, in one line, for what tyro would say in a box."""
         if isinstance(event, _errors.InstantiationFailure):
             raise UsageError(_plain(event.message, event.argument and event.argument.lowered))
         if isinstance(event, _errors.InvalidChoice):

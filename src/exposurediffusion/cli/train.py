@@ -117,15 +117,7 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
             return 0
         if data is None or output is None:
             raise UsageError("--data DIR and -o RUN are needed")
-        if not data.exists():
-            raise UsageError(f"{data}: no such folder or file")
-        if minutes is not None and not 0 < minutes < inf:
-            raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
-        with as_usage():
-            find_device(execution.device)
-            kind_of(data, reading.dataset)
-            if initial is not None:
-                load_any(initial)
+        _check(data, minutes, execution, reading, initial)
         make_folder(output)
         if not is_main():
             warnings.simplefilter("ignore")  # the main process says the same
@@ -136,6 +128,21 @@ def command_for(arguments: list[str]) -> Callable[..., int]:
         return _run(job, patches, unseen, {"preset": preset, "data": data.name})
 
     return train
+
+
+def _check(
+    data: Path, minutes: float | None, execution: Execution, reading: DatasetOptions, initial: str | None
+) -> None:
+    """Raise UsageError, before anything is begun, where data, time, device or weights cannot be."""
+    if not data.exists():
+        raise UsageError(f"{data}: no such folder or file")
+    if minutes is not None and not 0 < minutes < inf:
+        raise UsageError(f"--minutes {minutes:g}: a run needs more than 0, and an end")
+    with as_usage():
+        find_device(execution.device)
+        kind_of(data, reading.dataset)
+        if initial is not None:
+            load_any(initial)
 
 
 def _named(option: str, arguments: list[str]) -> str | None:
