@@ -13,9 +13,11 @@ from torch import Tensor
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
 from exposurediffusion.models.device import is_good_at_bfloat16
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, colours_of
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import log_uniform, seed_of
 from exposurediffusion.process.sampling import Sampling, SharedBeginning, last
 from exposurediffusion.simulation.capture import LEVEL, cut_scene, draw_noise, simulate_long, simulate_short
@@ -133,7 +135,7 @@ def _take(
     balance = 1.5 + red, 1.3 + blue
     level = LEVEL[0] * (LEVEL[1] / LEVEL[0]) ** place
     neutral = (1 / balance[0], 1.0, 1 / balance[1])
-    light = record(rgb, profile.colours, balance, cfa, level)
+    light = record(rgb, colours_of(profile), balance, cfa, level)
     noise = draw_noise(profile, iso, cfa, generator)
     short, noise = simulate_short(light, cfa, profile, neutral, ratio, iso, generator, noise)
     clean = simulate_long(light, cfa, profile, neutral).planes[None].clamp(0, 1)

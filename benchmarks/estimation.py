@@ -25,8 +25,10 @@ from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, colours_of
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.simulation.capture import LEVEL, simulate_long, simulate_short
 from exposurediffusion.simulation.light import record
@@ -46,7 +48,7 @@ def cases(folder: Path, cameras: Mapping[str, CameraProfile] | None = None) -> I
             balance = (1.5 + red, 1.3 + blue)
             neutral = (1 / balance[0], 1.0, 1 / balance[1])
             brightness = exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0]))
-            light = record(rgb, profile.colours, balance, cfa, brightness)
+            light = record(rgb, colours_of(profile), balance, cfa, brightness)
             long = simulate_long(light, cfa, profile, neutral)
             for ratio, iso in SETTINGS:
                 short, noise = simulate_short(light, cfa, profile, neutral, float(ratio), float(iso), generator)

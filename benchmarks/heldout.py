@@ -25,8 +25,9 @@ from torch import Tensor
 from exposurediffusion.baselines.bm3d import denoise_bm3d
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
-from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, colours_of
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.rendering.render import render
 from exposurediffusion.simulation.capture import LEVEL, SID_SETTINGS, simulate_long, simulate_short
@@ -75,7 +76,8 @@ def cases(folder: Path, crop: int = 1024) -> Iterator[Case]:
             level, red, blue = torch.rand(3, generator=generator).tolist()
             balance = (1.5 + red, 1.3 + blue)
             neutral = (1 / balance[0], 1.0, 1 / balance[1])
-            light = record(rgb, profile.colours, balance, cfa, exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0])))
+            brightness = exp(log(LEVEL[0]) + level * log(LEVEL[1] / LEVEL[0]))
+            light = record(rgb, colours_of(profile), balance, cfa, brightness)
             long = simulate_long(light, cfa, profile, neutral)
             for ratio, iso in SETTINGS:
                 short, noise = simulate_short(light, cfa, profile, neutral, float(ratio), float(iso), generator)

@@ -31,9 +31,11 @@ from exposurediffusion.calibration.calibrate import calibrate, readings
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.shots import Shot
-from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras, tukey_lambda_variance
-from exposurediffusion.physics.figures import profile_of_figures
+from exposurediffusion.physics.cameras.figures import profile_of_figures
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from exposurediffusion.weights.file import load
 

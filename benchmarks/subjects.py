@@ -12,8 +12,9 @@ from torch import Tensor
 
 from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.files.develop import camera_from_rgb
-from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, colours_of
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack, unpack
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame, electrons_per_unit
 from exposurediffusion.simulation.capture import BLACK, WHITE, simulate_short
 from exposurediffusion.simulation.light import record
@@ -92,7 +93,7 @@ def patches(size: int, ratio: float, light: str) -> Shot:
     rgb = torch.full((3, side, side), PATCH_GREY)
     for number, colour in enumerate(COLOURS.values()):
         top, left = (PATCH_GAP + pitch * place for place in divmod(number, 3))
-        camera = camera_from_rgb(calibrated_cameras()[CAMERA].colours) @ torch.tensor(colour) * PATCH_LIGHT
+        camera = camera_from_rgb(colours_of(calibrated_cameras()[CAMERA])) @ torch.tensor(colour) * PATCH_LIGHT
         rgb[:, top : top + size, left : left + size] = camera.clamp(min=0)[:, None, None]
     balance = LIGHTS[light]
     rgb *= torch.tensor([1 / balance[0], 1.0, 1 / balance[1]])[:, None, None]
@@ -146,7 +147,7 @@ def recorded_in_phase(rgb: Float[Tensor, "3 rows columns"], phase: str, ratio: f
     """A scene (linear RGB) by a camera of this phase: the same sites see other colours."""
     cfa, balance = CFA(phase), LIGHTS["daylight"]
     return _shot(
-        record(rgb, calibrated_cameras()[CAMERA].colours, balance, cfa, PHASE_LEVEL),
+        record(rgb, colours_of(calibrated_cameras()[CAMERA]), balance, cfa, PHASE_LEVEL),
         balance,
         ratio,
         iso,

@@ -17,7 +17,7 @@ import torch
 import tyro
 from common import machine
 
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.pictures.views import CleanViews

@@ -3,7 +3,7 @@
 import torch
 
 from exposurediffusion.models.denoiser import DenoiserConfig
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.process.sampling import Sampling

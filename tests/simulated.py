@@ -15,8 +15,8 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion, Diffusio
 from exposurediffusion.cli.main import main
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.models.denoiser import DenoiserConfig
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import Metadata
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, TrainedDiffusion, save_weights

@@ -99,7 +99,7 @@ def insert(path: Path, text: str, before: str | None = None) -> None:
 
 def follow(package: Path) -> None:
     """The five recipes."""
-    cameras = package / "physics" / "cameras"
+    cameras = package / "physics" / "cameras" / "calibrated"
     camera = json.loads((cameras / "SonyA7S2.json").read_text())
     camera |= {"name": "LuxOne", "exif_model": "Lux One", "gain_iso_100": 0.2, "source": "a test"}
     (cameras / "LuxOne.json").write_text(json.dumps(camera))

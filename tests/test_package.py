@@ -58,7 +58,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_ships_its_data() -> None:
     package = resources.files("exposurediffusion")
     assert package.joinpath("py.typed").is_file()
-    cameras = [file.name for file in package.joinpath("physics", "cameras").iterdir()]
+    cameras = [file.name for file in package.joinpath("physics", "cameras", "calibrated").iterdir()]
     assert sum(name.endswith(".json") for name in cameras) == 5
     assert package.joinpath("weights", "pretrained", "default.safetensors").is_file()
 

@@ -8,9 +8,9 @@ import torch
 
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.models.denoiser import DenoiserConfig
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import seeded
 from exposurediffusion.pictures.prepared import in_memory
 from exposurediffusion.pictures.views import CleanViews

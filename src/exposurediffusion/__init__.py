@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from exposurediffusion.enhancement.options import EnhanceOptions
     from exposurediffusion.enhancement.plan import EnhancePlan, plan
     from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
-    from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, load_profile
+    from exposurediffusion.physics.cameras.known import calibrated_cameras, load_profile
+    from exposurediffusion.physics.cameras.profile import CameraProfile
     from exposurediffusion.physics.mosaic import CFA, pack, unpack
     from exposurediffusion.physics.noise import ELDNoise, PoissonGaussian, simulate_capture
+    from exposurediffusion.physics.parameters import NoiseParameters
     from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
     from exposurediffusion.process.exposure import (
         ExposureSchedule,
@@ -51,7 +53,9 @@ _MODULES = {
     "analysis.sources": ("noise_of",),
     "physics.mosaic": ("CFA", "pack", "unpack"),
     "physics.noise": ("ELDNoise", "PoissonGaussian", "simulate_capture"),
-    "physics.camera": ("CameraProfile", "NoiseParameters", "calibrated_cameras", "load_profile"),
+    "physics.cameras.known": ("calibrated_cameras", "load_profile"),
+    "physics.cameras.profile": ("CameraProfile",),
+    "physics.parameters": ("NoiseParameters",),
     "physics.sensor": ("MaskedArea", "Metadata", "RawFrame", "Sensor"),
     "process.exposure": (
         "ExposureSchedule",

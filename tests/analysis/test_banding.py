@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from exposurediffusion.analysis.banding import STRIPS, LineFilter, line_planes, masked_row_offsets, strip_means
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, unpack
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame, Sensor
 
 ROWS = 384

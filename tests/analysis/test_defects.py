@@ -12,9 +12,9 @@ import torch
 from exposurediffusion.analysis import defects
 from exposurediffusion.analysis.defects import defects_of_dark, find_defects, listed_defects
 from exposurediffusion.analysis.mending import mend
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
 from exposurediffusion.physics.noise import tukey_lambda
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 
 BLACK, WHITE, GAIN, READ = 512, 16383, 2.0, 6.0

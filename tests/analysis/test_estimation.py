@@ -12,7 +12,7 @@ import torch
 from exposurediffusion.analysis import noise_curve
 from exposurediffusion.analysis.estimation import FULL_WELL, black_offset, estimate_noise
 from exposurediffusion.analysis.sources import noise_of
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
 from exposurediffusion.physics.sensor import SATURATION, MaskedArea, Metadata, RawFrame, Sensor
 

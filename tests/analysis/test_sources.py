@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from exposurediffusion.analysis.sources import chosen, disagreement, noise_of, noise_of_line, noise_sources
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION, Metadata, RawFrame, Sensor
 
 BLACK, GAIN, READ = 512.0, 2.0, 8.0

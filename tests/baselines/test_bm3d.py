@@ -13,8 +13,8 @@ from torch import Tensor
 from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.baselines.bm3d import denoise_anscombe_bm3d, denoise_bm3d, plane_deviation
 from exposurediffusion.evaluation.metrics import psnr
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from tests.statistics import BOUND, variance_z
 

@@ -13,7 +13,7 @@ from captures import CAMERAS, ISOS, RATIOS, SimulatedCapture, simulated_captures
 from torch import Tensor
 
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import noise_level

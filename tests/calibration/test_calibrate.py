@@ -12,7 +12,8 @@ from sensors import SimulatedSensor
 from exposurediffusion.calibration.calibrate import Calibration, calibrate, law, law_intervals, readings
 from exposurediffusion.calibration.report import HEADER, report, rows
 from exposurediffusion.calibration.verdict import verdict
-from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import pack
 
 ISOS = (100, 400, 1600)

@@ -10,10 +10,11 @@ import pytest
 from sensors import SimulatedSensor
 
 from exposurediffusion.calibration import darks as module
-from exposurediffusion.calibration.darks import DarkStack, measure_darks
+from exposurediffusion.calibration.dark_stack import DarkStack
+from exposurediffusion.calibration.darks import measure_darks
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.shots import NotEnough, Shot
-from exposurediffusion.physics.camera import tukey_lambda_variance
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 
 FRAMES, DRAWS = 16, 10
 

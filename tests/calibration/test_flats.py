@@ -9,7 +9,8 @@ import pytest
 from sensors import SimulatedSensor
 
 from exposurediffusion.calibration import flats as module
-from exposurediffusion.calibration.flats import FlatPairs, fit_line, measure_flats, pair_up
+from exposurediffusion.calibration.flats import FlatPairs, measure_flats, pair_up
+from exposurediffusion.calibration.photon_transfer import fit_line
 from exposurediffusion.calibration.shots import NotEnough, Shot
 
 BLACK = np.ones(4)  # the mean of the shading

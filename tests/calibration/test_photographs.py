@@ -10,7 +10,7 @@ from sensors import HeldShot, SimulatedSensor
 
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.shots import NotEnough, Shot
-from exposurediffusion.physics.camera import tukey_lambda_variance
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 
 
 def photograph(sensor: SimulatedSensor, brightest: float, seed: int) -> Shot:

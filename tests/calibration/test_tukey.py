@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exposurediffusion.calibration.tukey import ProbabilityPlot
-from exposurediffusion.physics.camera import tukey_lambda_variance
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 from tests.statistics import BOUND, mean_z
 
 SIZE, SAMPLES = 20_000, 40

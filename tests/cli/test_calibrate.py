@@ -14,7 +14,7 @@ from sensors import SimulatedSensor
 from exposurediffusion.calibration.shots import Shot
 from exposurediffusion.cli.main import main
 from exposurediffusion.dng.writer import write_dng
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 
 
 def write(folder: Path, shots: list[Shot]) -> None:

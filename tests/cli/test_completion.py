@@ -8,7 +8,7 @@ import pytest
 from exposurediffusion.cli.completion import completion
 from exposurediffusion.cli.console import UsageError
 from exposurediffusion.cli.main import COMMANDS, main
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.training.presets import PRESETS
 
 SHELLS = ["bash", "zsh", "fish"]

@@ -20,7 +20,7 @@ from exposurediffusion.cli.console import complain, note
 from exposurediffusion.cli.main import COMMANDS, command, main
 from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.physics import camera
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import save_weights

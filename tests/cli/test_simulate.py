@@ -15,8 +15,9 @@ from PIL import Image
 
 from exposurediffusion.cli.main import main
 from exposurediffusion.files.exif import EXPOSURE_TIME, ISO, SOFTWARE, read_tags
-from exposurediffusion.physics.camera import find_camera, load_profile, tukey_lambda_variance
+from exposurediffusion.physics.cameras.known import find_camera, load_profile
 from exposurediffusion.physics.dark_shading import DarkShading
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.simulation import write
 from exposurediffusion.simulation.scenes import MANIFEST, known_noise

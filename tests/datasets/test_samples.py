@@ -20,9 +20,10 @@ from exposurediffusion.datasets.crops import draw_cut
 from exposurediffusion.datasets.open import DatasetOptions, open_dataset
 from exposurediffusion.datasets.samples import PairDataset, RawDataset, Sample
 from exposurediffusion.dng.writer import write_dng
-from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, unpack
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import seeded
 from exposurediffusion.physics.sensor import Sensor
 from exposurediffusion.pictures.views import CleanViews

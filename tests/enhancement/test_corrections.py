@@ -9,8 +9,9 @@ import pytest
 
 from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of, without_lines
 from exposurediffusion.files.darktable import DETAIL
-from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
 
 BLACK, WHITE = 512.0, 16383.0

@@ -10,9 +10,9 @@ from exposurediffusion.enhancement.frame import enhance, enhance_with_maps, run_
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, auto_ratio
 from exposurediffusion.models.denoiser import Estimate
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, PHASES, pack, unpack
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame, Sensor, electrons_per_unit
 from exposurediffusion.process.sampling import Sampling, StepRule
 from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, load

@@ -10,7 +10,8 @@ import torch
 from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.enhancement.frame import enhance, enhance_with_maps
 from exposurediffusion.enhancement.options import EnhanceOptions, black_levels
-from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.cameras.known import load_profile
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 from tests.frames import capture
 

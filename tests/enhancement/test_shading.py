@@ -15,9 +15,11 @@ from exposurediffusion.enhancement.frame import enhance
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import plan, ratio_of
 from exposurediffusion.enhancement.shading import without_dark_shading
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, load_profile
+from exposurediffusion.physics.cameras.known import load_profile
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, pack
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import MaskedArea, Metadata, RawFrame, Sensor
 
 BLACK, WHITE, ISO, RATIO = 512.0, 16383.0, 800.0, 30.0

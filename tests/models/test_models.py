@@ -12,9 +12,9 @@ from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, Exposur
 from exposurediffusion.models.nafnet import ChannelNorm, GlobalPool, NAFNet, pooling_recorded, release_pooling
 from exposurediffusion.models.unet import UNet
 from exposurediffusion.models.xtrans import BayerOnXTrans
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from tests.golden.weights import NAFNET1, NAFNET2
 from tests.models.conftest import Fixed, conditions_of, randomised
 from tests.statistics import BOUND, variance_z

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from exposurediffusion.models.denoiser import BACKBONES, DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.stabilised import Stabiliser
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
 from tests.models.conftest import Fixed, conditions_of, randomised
 from tests.statistics import BOUND, variance_z

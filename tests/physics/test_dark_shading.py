@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.noise import augment_shot_noise, simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from tests.statistics import BOUND, mean_z, poisson_z, variance_z
 
 ISOS = (100.0, 400.0, 1600.0, 6400.0)

@@ -12,7 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from exposurediffusion.physics import noise as noise_module
-from exposurediffusion.physics.camera import LogLinear, NoiseParameters, calibrated_cameras, tukey_lambda_variance
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import LogLinear
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import (
     ELDNoise,
@@ -25,6 +26,7 @@ from exposurediffusion.physics.noise import (
     simulate_capture,
     tukey_lambda,
 )
+from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
 from exposurediffusion.physics.random import log_uniform
 from tests.statistics import BOUND, covariance_z, mean_z, poisson_z, quantile_z, variance_z
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exposurediffusion.files.develop import camera_from_rgb
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, pack
 from exposurediffusion.pictures import colours
 from exposurediffusion.pictures import views as views_module

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION, electrons_per_unit
 from exposurediffusion.process.exposure import (
     TRANSITIONS,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.process import faithful as module
 from exposurediffusion.process.faithful import faithful
 

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from exposurediffusion.analysis.banding import line_planes
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, pack, unpack
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.process.lines import level_lines
 
 RATIO, SATURATION, SHAPE = 30.0, 15871.0, (384, 480)

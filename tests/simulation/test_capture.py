@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA, packed_shape
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import seed_of
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.simulation.capture import (

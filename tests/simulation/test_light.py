@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from exposurediffusion.files.develop import camera_from_rgb
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.random import Stream, scene_of, seeded
 from exposurediffusion.simulation.light import PANORAMA_FOCAL, Panorama, Photograph, load_clean, record

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from exposurediffusion.datasets.samples import Sample
-from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import seeded
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.pictures.views import CleanViews

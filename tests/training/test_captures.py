@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters, load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.noise import NOISE_MODELS
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.training.batches import Batch, collate
 from exposurediffusion.training.captures import CaptureMaker, Captures, draw_ratios

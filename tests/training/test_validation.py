@@ -12,7 +12,7 @@ from torch import Tensor
 
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.models.denoiser import DenoiserConfig, Estimate, ExposureDenoiser
-from exposurediffusion.physics.camera import load_profile
+from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.process.sampling import Sampling
 from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.training.recipe import CaptureRecipe

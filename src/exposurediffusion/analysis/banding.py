@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA, pack
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 
 STRIPS = 8  # parts of a line that have to agree

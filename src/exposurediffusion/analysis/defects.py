@@ -20,8 +20,8 @@ from exposurediffusion.analysis.neighbourhood import (
     nearest_of_colour,
     windows_at,
 )
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 
 _BAND = 1 << 18  # sites of a band, worked on at a time

@@ -17,7 +17,8 @@ from torch import Tensor
 from exposurediffusion.analysis.black import black_offset
 from exposurediffusion.analysis.margins import MaskedStatistics, masked_statistics
 from exposurediffusion.analysis.noise_curve import NoiseCurve, noise_curve
-from exposurediffusion.physics.camera import NoiseParameters, calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION, RawFrame
 
 FULL_WELL = (30.0, 500_000.0)  # electrons at saturation that are believed of any camera at any ISO: bounds of the gain

@@ -11,7 +11,9 @@ import numpy as np
 from exposurediffusion.analysis.estimation import ROUNDING, black_deviation, estimate_with_curve
 from exposurediffusion.analysis.margins import masked_statistics
 from exposurediffusion.analysis.noise_curve import NoiseCurve
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, find_camera
+from exposurediffusion.physics.cameras.known import find_camera
+from exposurediffusion.physics.cameras.profile import CameraProfile
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 
 _FEWEST = 3  # points of a noise curve that make a line

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.models.denoiser import noise_map
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.conditions import Conditions
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import electrons_per_unit
 
 TABLE_END = 256.0  # electrons: from here on the asymptotic inverse errs by less than 0.001 electrons

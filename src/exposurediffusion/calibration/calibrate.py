@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-from exposurediffusion.calibration.darks import DarkStack, measure_darks
-from exposurediffusion.calibration.flats import FlatPairs, PhotonTransfer, fit_line, measure_flats
+from exposurediffusion.calibration.dark_stack import DarkStack
+from exposurediffusion.calibration.darks import measure_darks
+from exposurediffusion.calibration.flats import FlatPairs, measure_flats
 from exposurediffusion.calibration.interval import Interval
+from exposurediffusion.calibration.photon_transfer import PhotonTransfer, fit_line
 from exposurediffusion.calibration.shots import NotEnough, Shot
-from exposurediffusion.physics.camera import CameraProfile, LogLinear, Setting, calibrated_cameras
+from exposurediffusion.physics.cameras.figures import profile_of_figures
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile, LogLinear, Setting
 from exposurediffusion.physics.dark_shading import DarkShading
-from exposurediffusion.physics.figures import profile_of_figures
 from exposurediffusion.physics.mosaic import pack
 from exposurediffusion.physics.sensor import RawFrame
 
@@ -65,7 +68,7 @@ class Calibration:
 
         Laws go through the figures of all ISOs. One or two ISOs do not show how far figures scatter, and one does not
         show how they grow: those of the calibrated cameras are taken then. Without dark frames the flats give gain and
-        light-free noise alone, and the rest is filled (`physics.figures`).
+        light-free noise alone, and the rest is filled (`physics.cameras.figures`).
 
         Args:
             name: short name; empty: the model's.

@@ -13,7 +13,7 @@ import numpy as np
 
 from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.calibration.shots import NotEnough, Shot, readable
-from exposurediffusion.physics.figures import Figure
+from exposurediffusion.physics.cameras.figures import Figure
 from exposurediffusion.physics.sensor import RawFrame
 
 _SHOWS = 1.0  # shot noise in the brightest tenth over light-free noise (variances) from which on a frame shows its gain

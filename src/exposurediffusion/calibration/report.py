@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exposurediffusion.calibration.calibrate import Calibration, law_intervals
-from exposurediffusion.calibration.darks import DarkStack
+from exposurediffusion.calibration.dark_stack import DarkStack
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.verdict import Finding
-from exposurediffusion.physics.camera import CameraProfile
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.rendering.plotting import GREY, canvas, look
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from exposurediffusion.physics.camera import tukey_lambda_variance
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 
 SHAPES = np.round(np.arange(-0.45, 0.46, 0.02), 2)
 """Shapes that are tried; the best is interpolated between them."""

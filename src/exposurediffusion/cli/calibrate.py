@@ -18,8 +18,8 @@ from exposurediffusion.calibration.verdict import verdict
 from exposurediffusion.cli.console import Flag, Output, Summary, UsageError, as_usage, note, print_table, progress
 from exposurediffusion.datasets.dark_frames import save_dark_shading
 from exposurediffusion.files.atomic import atomic, make_folder
-from exposurediffusion.physics.camera import CameraProfile
-from exposurediffusion.physics.figures import profile_of_figures
+from exposurediffusion.physics.cameras.figures import profile_of_figures
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import SATURATION, Sensor
 

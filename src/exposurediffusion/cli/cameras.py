@@ -7,13 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from exposurediffusion.cli.console import Flag, Summary, note, print_table, reason
-from exposurediffusion.physics.camera import (
-    CameraProfile,
-    calibrated_cameras,
-    read_profile,
-    user_cameras,
-    user_folder,
-)
+from exposurediffusion.physics.cameras.known import calibrated_cameras, read_profile, user_cameras, user_folder
+from exposurediffusion.physics.cameras.profile import CameraProfile
 
 
 def cameras(validate: tuple[Path, ...] = (), json: Flag = False) -> int:

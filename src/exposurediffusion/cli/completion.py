@@ -8,7 +8,7 @@ from exposurediffusion.cli.arguments import options_of
 from exposurediffusion.cli.console import UsageError
 from exposurediffusion.cli.evaluate import BASELINES
 from exposurediffusion.cli.main import COMMANDS, command
-from exposurediffusion.physics.camera import calibrated_cameras, user_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, user_cameras
 from exposurediffusion.training.presets import PRESETS
 from exposurediffusion.weights.file import PRETRAINED
 

@@ -19,7 +19,7 @@ from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, s
 from exposurediffusion.files.atomic import atomic, make_folder
 from exposurediffusion.files.develop import srgb_to_linear
 from exposurediffusion.models.device import best_device
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras, colours_of
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.rendering.render import Rendering, render
@@ -47,7 +47,7 @@ def run_demo(output: Path, ratio: float, seed: int, summary: Summary) -> None:
     make_folder(output)
     neutral = (1 / WHITE_BALANCE[0], 1.0, 1 / WHITE_BALANCE[1])
     photograph = srgb_to_linear(data.astronaut().astype(np.float32) / 255)  # NASA, public domain
-    light = record(torch.from_numpy(photograph).permute(2, 0, 1), camera.colours, WHITE_BALANCE, cfa, LEVEL)
+    light = record(torch.from_numpy(photograph).permute(2, 0, 1), colours_of(camera), WHITE_BALANCE, cfa, LEVEL)
     generator = torch.Generator().manual_seed(seed)
     long = simulate_long(light, cfa, camera, neutral)
     short, _ = simulate_short(light, cfa, camera, neutral, ratio, ISO, generator)

@@ -16,7 +16,7 @@ from exposurediffusion.datasets.dark_frames import load_dark_shading
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
-from exposurediffusion.physics.camera import load_profile, user_cameras
+from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load
 

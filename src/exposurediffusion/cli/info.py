@@ -11,7 +11,7 @@ from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_
 from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
-from exposurediffusion.physics.camera import load_profile, user_cameras
+from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load

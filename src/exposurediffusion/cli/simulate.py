@@ -18,7 +18,7 @@ from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, p
 from exposurediffusion.datasets.listing import find_images
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.files.made import MadeOtherwise
-from exposurediffusion.physics.camera import load_profile, user_cameras
+from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.simulation.capture import SID_SETTINGS
 from exposurediffusion.simulation.scenes import (

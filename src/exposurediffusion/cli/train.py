@@ -32,7 +32,7 @@ from exposurediffusion.datasets.open import DatasetOptions, kind_of
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.models.denoiser import backbone_options
 from exposurediffusion.models.device import find_device
-from exposurediffusion.physics.camera import load_profiles, user_cameras
+from exposurediffusion.physics.cameras.known import load_profiles, user_cameras
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import read_log
 from exposurediffusion.training.presets import PRESETS, Preset, find_preset

@@ -21,9 +21,9 @@ from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.datasets.cache import CachedFrame
 from exposurediffusion.datasets.crops import Cut, draw_cut, largest_cut, whole_tiles
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.dark_shading import DarkShading, Window
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import scene_of, seeded
 from exposurediffusion.physics.sensor import Metadata
 

@@ -23,8 +23,9 @@ from exposurediffusion.analysis.sources import (
 )
 from exposurediffusion.enhancement.shading import without_dark_shading
 from exposurediffusion.files.darktable import darktable_line, installed_profiles
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.dark_shading import DarkShading
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 
 

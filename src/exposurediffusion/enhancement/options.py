@@ -8,8 +8,9 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.dark_shading import DarkShading
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.white_balance import multipliers
 

@@ -16,8 +16,10 @@ from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
 from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
 from exposurediffusion.enhancement.shading import without_dark_shading
 from exposurediffusion.models.device import is_good_at_bfloat16
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, find_camera, load_profile, user_cameras
+from exposurediffusion.physics.cameras.known import find_camera, load_profile, user_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.noise import noise_level
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.process.exposure import Denoise
 from exposurediffusion.process.sampling import Sampling

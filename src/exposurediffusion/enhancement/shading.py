@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from exposurediffusion.datasets.dark_frames import load_dark_shading
-from exposurediffusion.physics.camera import CameraProfile, find_camera
+from exposurediffusion.physics.cameras.known import find_camera
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame

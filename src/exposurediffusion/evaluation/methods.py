@@ -16,9 +16,9 @@ from exposurediffusion.baselines.bm3d import denoise_anscombe_bm3d, denoise_bm3d
 from exposurediffusion.datasets.samples import Sample
 from exposurediffusion.models.denoiser import BoundDenoiser
 from exposurediffusion.models.xtrans import BayerOnXTrans
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import noise_level
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.process.exposure import Adjust
 from exposurediffusion.process.faithful import faithful
 from exposurediffusion.process.sampling import Sampling, StepRule

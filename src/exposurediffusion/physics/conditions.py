@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import SATURATION
 
 

@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters, calibrated_cameras, tukey_lambda_variance
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA, pack
+from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
 from exposurediffusion.physics.poisson import poisson
 from exposurediffusion.physics.random import (
     PART,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.files.develop import camera_from_rgb
-from exposurediffusion.physics.camera import calibrated_cameras
+from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA, pack
 
 MIXED = 1 / 3  # share of images by a mixture of two cameras

@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.physics.camera import NoiseParameters
+from exposurediffusion.physics.parameters import NoiseParameters
 
 GUIDED = ((6, 2.0), (4, 2.0))
 """Windows with a linear model: level (cells of 2^level packed pixels) and k, in standard deviations."""

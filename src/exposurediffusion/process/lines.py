@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.analysis.banding import LineFilter, line_planes, strip_means
-from exposurediffusion.physics.camera import NoiseParameters
 from exposurediffusion.physics.mosaic import CFA
+from exposurediffusion.physics.parameters import NoiseParameters
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.cameras.known import colours_of
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.physics.mosaic import CFA, pack, unpack
 from exposurediffusion.physics.noise import simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.simulation.light import PANORAMA_FOCAL, Panorama, Photograph
 
@@ -164,5 +166,5 @@ def _metadata(
         iso=iso,
         shutter=shutter,
         as_shot_neutral=neutral,
-        colour_matrix=camera.colours,
+        colour_matrix=colours_of(camera),
     )

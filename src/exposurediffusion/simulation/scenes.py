@@ -17,8 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import CameraProfile, NoiseParameters
+from exposurediffusion.physics.cameras.known import colours_of
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA, packed_shape
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import log_uniform, seed_of
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.simulation.capture import (
@@ -213,7 +215,7 @@ def _light(setup: Setup, scene: Scene, source: Panorama | Photograph | None) -> 
     rgb = cut_scene(source, setup.size, torch.Generator().manual_seed(seed_of(scene.seed, "cut")))
     if not float(rgb.max()) > 0:
         raise ValueError("it is black")
-    return record(rgb, setup.camera.colours, scene.white_balance, setup.cfa, scene.level)
+    return record(rgb, colours_of(setup.camera), scene.white_balance, setup.cfa, scene.level)
 
 
 def read_manifest(root: Path) -> dict[str, dict[str, Any]]:

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from exposurediffusion.physics.camera import NoiseParameters, load_profiles
+from exposurediffusion.physics.cameras.known import load_profiles
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import NOISE_MODELS, NoiseModel, augment_shot_noise, simulate_capture
+from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.random import Stream, log_uniform, seeded
 from exposurediffusion.training.batches import Batch
 from exposurediffusion.training.recipe import CaptureRecipe

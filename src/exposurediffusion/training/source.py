@@ -11,9 +11,12 @@ from exposurediffusion.datasets.open import DatasetOptions, Want, kind_of, open_
 from exposurediffusion.datasets.samples import PairDataset, RawDataset
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.pictures.views import CleanViews
+from exposurediffusion.training.batches import Patches
 from exposurediffusion.training.recipe import Recipe
 
-Patches = CleanViews | RawDataset | PairDataset
+LEAST = 8
+"""Side of the smallest patches, packed pixels: SSIM looks through windows of 7."""
+_OF_AVERAGES = 16  # their loss averages so many a side
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Source(DatasetOptions):
         recipe: Recipe,
         report: Callable[[str], None] = lambda _: None,
         tick: Callable[[int, int], None] | None = None,
-    ) -> tuple[Patches, Patches]:
+    ) -> tuple[Patches | CleanViews, Patches | CleanViews]:
         """Scenes to train on, and others to validate on.
 
         Args:
@@ -86,8 +89,48 @@ class Source(DatasetOptions):
         return replace(patches, pairs=kept)
 
 
-def _by_recipe(opened: Patches, recipe: Recipe) -> Patches:
+def _by_recipe(opened: CleanViews | RawDataset | PairDataset, recipe: Recipe) -> CleanViews | RawDataset | PairDataset:
     """The data as a recipe has it."""
     if isinstance(opened, CleanViews):
         return replace(opened, cfa=CFA("RGGB" if recipe.planes == 4 else "XTRANS"), level=recipe.capture.level)
     return replace(opened, seed=recipe.seed)
+
+
+def fitting(recipe: Recipe, patches: Patches | CleanViews, report: Callable[[str], None]) -> Recipe:
+    """The recipe with patches that every frame holds.
+
+    Args:
+        recipe: whose `patch` is wanted.
+        patches: the data; clean pictures are mirrored at their edges and hold any patch.
+        report: is told where patches are smaller than wanted, by which frame, and which option says so.
+
+    Raises:
+        ValueError: a frame is too small for any patch; the message names it, and what can be changed.
+    """
+    averages = bool(recipe.objective.averages)
+    remedy = "or add --objective.averages 0" if averages else "and train on larger frames (--data)"
+    least = _OF_AVERAGES if averages else LEAST
+    return replace(recipe, patch=_side(recipe.patch, patches, least, "--patch", remedy, report))
+
+
+def validation_side(wanted: int, patches: Patches | CleanViews, report: Callable[[str], None]) -> int:
+    """Side in packed pixels of the patches to validate on; see `fitting`."""
+    remedy = "or validate on larger frames (--validation DIR)"
+    return _side(wanted, patches, LEAST, "--validation-patch", remedy, report)
+
+
+def _side(
+    wanted: int, patches: Patches | CleanViews, least: int, option: str, remedy: str, report: Callable[[str], None]
+) -> int:
+    if isinstance(patches, CleanViews):
+        return wanted
+    largest, smallest = patches.largest
+    most = largest - largest % 2 if patches.planes == 9 else largest  # X-Trans repeats over two packed pixels
+    if wanted <= most:
+        return wanted
+    if most < least:
+        raise ValueError(
+            f"{smallest}: it holds patches of {most} packed pixels at most, {least} are needed: leave it out, {remedy}"
+        )
+    report(f"{smallest}: it holds patches of {most} packed pixels at most, so {option} is {most} instead of {wanted}")
+    return most

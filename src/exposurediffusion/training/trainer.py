@@ -16,10 +16,10 @@ from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
 from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
 from exposurediffusion.training.execution import Execution
-from exposurediffusion.training.fitting import fitting, validation_side
 from exposurediffusion.training.log import RunLog
 from exposurediffusion.training.recipe import Recipe
 from exposurediffusion.training.run import Run
+from exposurediffusion.training.source import fitting, validation_side
 from exposurediffusion.training.validation import Validation
 
 READ_EVERY = 20

@@ -13,7 +13,7 @@ from exposurediffusion.baselines.diffusion import ConditionalDiffusion
 from exposurediffusion.evaluation.metrics import illuminance_correction, psnr, ssim
 from exposurediffusion.evaluation.pictures import side_by_side
 from exposurediffusion.models.denoiser import BoundDenoiser, ExposureDenoiser
-from exposurediffusion.physics.camera import calibrated_cameras, load_profiles
+from exposurediffusion.physics.cameras.known import calibrated_cameras, load_profiles
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.random import Stream, seeded

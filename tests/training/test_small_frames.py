@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from exposurediffusion.datasets.samples import PairDataset, RawDataset
-from exposurediffusion.training.fitting import fitting, validation_side
 from exposurediffusion.training.recipe import CaptureRecipe, ObjectiveRecipe, Recipe
-from exposurediffusion.training.source import Source
+from exposurediffusion.training.source import Source, fitting, validation_side
 from exposurediffusion.training.trainer import train
 from tests.tiny import PLAIN, TINY, Light, clean_views
 from tests.trees import write_sid

@@ -1,112 +1,25 @@
-"""Camera profiles: how a sensor's noise follows its gain, and the noise parameters of one shot.
-
-The five calibrated cameras inside the package carry the figures of ELD (Wei et al., CVPR 2020 / TPAMI 2021; MIT).
-"""
+"""A camera's profile: how a sensor's noise follows its gain, and the noise parameters of one shot."""
 
 from __future__ import annotations
 
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
-from importlib import resources
-from math import log, log2, pi
-from pathlib import Path
+from math import log
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from platformdirs import user_data_path
 from torch import Tensor
 
-from exposurediffusion.physics.profile_schema import read_fields
+from exposurediffusion.physics.cameras.profile_schema import read_fields
+from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
 from exposurediffusion.physics.sensor import SATURATION
 
 NORMAL_SHAPE = 0.1349
 """Shape of the Tukey-lambda law that is nearest to the normal one: it has its kurtosis."""
-_MAKES_OF_SIMULATED = ("simulated", "simulatedxtrans")
-
-
-def tukey_lambda_variance(shape: float | Tensor) -> Float[Tensor, "*b"]:
-    """Variance of the Tukey-lambda distribution of unit scale; infinite for shape <= -1/2 (pi^2/3 at 0)."""
-    given = torch.as_tensor(shape, dtype=torch.float64)
-    # The closed form cancels near 0, and has no value at and below -1/2.
-    safe = torch.where((given.abs() < 1e-4) | (given <= -0.5), 1.0, given)
-    ratio = torch.exp(2 * torch.lgamma(safe + 1) - torch.lgamma(2 * safe + 2))
-    variance = 2 / safe**2 * (1 / (1 + 2 * safe) - ratio)
-    variance = torch.where(given.abs() < 1e-4, pi**2 / 3, variance)
-    return torch.where(given <= -0.5, torch.inf, variance)
-
-
-@dataclass(frozen=True)
-class NoiseParameters:
-    """Noise of a batch of captures. All but `gain` and `tukey_shape` in DN of a camera with `saturation`.
-
-    Attributes:
-        gain: system gain K, DN per electron, shape (b).
-        read: standard deviation (Gaussian) or scale (Tukey-lambda) of the read noise, (b).
-        row: standard deviation of the offset of each sensor row, (b).
-        tukey_shape: Tukey-lambda shape of the read noise, (b); None: Gaussian.
-        quantisation: width of the uniform rounding error, DN; one for all or one for each.
-        colour_bias: black level error per plane, (b, planes); None: none.
-        black: standard deviation of an unknown error of the black level, (b); None: it is known to be right.
-        saturation: white - black, DN.
-        source: where these come from, for people.
-    """
-
-    gain: Float[Tensor, "b"]
-    read: Float[Tensor, "b"]
-    row: Float[Tensor, "b"]
-    tukey_shape: Float[Tensor, "b"] | None = None
-    quantisation: float | Float[Tensor, "b"] = 1.0
-    colour_bias: Float[Tensor, "b planes"] | None = None
-    black: Float[Tensor, "b"] | None = None
-    saturation: float = SATURATION
-    source: str = "given"
-
-    @property
-    def read_variance(self) -> Float[Tensor, "b"]:
-        """Variance of everything that does not depend on light (read, row, rounding), DN squared."""
-        unit = torch.ones_like(self.read)
-        if self.tukey_shape is not None:
-            unit = tukey_lambda_variance(self.tukey_shape).to(self.read)
-        return self.read**2 * unit + self.row**2 + self.quantisation**2 / 12
-
-    def __getitem__(self, images: slice) -> NoiseParameters:
-        """Of some images of the batch."""
-        own = {name: value[images] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **own)
-
-    @staticmethod
-    def gaussian(gain: float, read: float, saturation: float = SATURATION, source: str = "given") -> NoiseParameters:
-        """Shot noise and Gaussian read noise of a single capture; `read` is the whole light-free deviation in DN."""
-        g, r = torch.tensor([float(gain)]), torch.tensor([float(read)])
-        return NoiseParameters(g, r, torch.zeros(1), quantisation=0.0, saturation=saturation, source=source)
-
-    def to(self, device: torch.device | str) -> NoiseParameters:
-        """The same parameters on another device."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
-
-    def rescaled(self, saturation: float) -> NoiseParameters:
-        """The same noise for a raw with another range of DN.
-
-        A difference of whole bits is another bit depth, by which every figure in DN is scaled; what remains (cameras
-        of 14 bits have ranges from 13,000 to 16,000 DN) is a different full well, with the same DN.
-        """
-        s = 2.0 ** round(log2(saturation / self.saturation))
-        return replace(
-            self,
-            gain=self.gain * s,
-            read=self.read * s,
-            row=self.row * s,
-            quantisation=self.quantisation * s,
-            colour_bias=None if self.colour_bias is None else self.colour_bias * s,
-            black=None if self.black is None else self.black * s,
-            saturation=saturation,
-        )
 
 
 @dataclass(frozen=True)
@@ -254,11 +167,6 @@ class CameraProfile:
         return replace(law, bias=law.bias - log(unit))
 
     @property
-    def colours(self) -> tuple[float, ...]:
-        """The colour matrix of simulated captures: its own, or the Sony A7S II's where it is unknown."""
-        return self.colour_matrix or calibrated_cameras()["SonyA7S2"].colour_matrix
-
-    @property
     def black_deviation(self) -> float:
         """Root mean square of the black level errors seen in calibration, DN; 0 without any."""
         errors = [value for row in self.colour_bias for value in row]
@@ -367,104 +275,3 @@ def _choose(rows: tuple, gain: Tensor, generator: torch.Generator | None) -> Ten
     """One random row of a calibration list per capture."""
     index = torch.randint(len(rows), gain.shape, generator=generator, device=gain.device)
     return torch.tensor(rows, device=gain.device)[index]
-
-
-@cache
-def calibrated_cameras() -> dict[str, CameraProfile]:
-    """The profiles inside the package, by name: what training draws from, and what measurements use."""
-    files = sorted(resources.files("exposurediffusion.physics").joinpath("cameras").iterdir(), key=lambda f: f.name)
-    profiles = [CameraProfile.from_fields(json.loads(f.read_text())) for f in files if f.name.endswith(".json")]
-    return {profile.name: profile for profile in profiles}
-
-
-def user_folder() -> Path:
-    """Where profiles of one's own are looked for, as the platform has it; it need not exist."""
-    return user_data_path("exposurediffusion", appauthor=False) / "cameras"
-
-
-def user_cameras(complain: Callable[[str], object] = lambda problem: None) -> dict[Path, CameraProfile]:
-    """The profiles in the user's folder, by file, in the order of their names.
-
-    Args:
-        complain: is told of each file that is no profile, which is passed over.
-    """
-    found = {}
-    for path in sorted(user_folder().glob("*.json")):
-        try:
-            found[path] = read_profile(path)
-        except ValueError as error:
-            complain(f"passed over: {error}")
-    return found
-
-
-def read_profile(path: Path) -> CameraProfile:
-    """The profile in a file, read again only when that has changed; its `dark_shading` is the whole path.
-
-    Raises:
-        ValueError: it is none, or cannot be read; the message names the file and the fields that are wrong.
-    """
-    try:
-        profile = _read(path, path.stat().st_mtime_ns)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: {getattr(error, 'strerror', error)}") from error
-    beside = profile.dark_shading and str(path.resolve().parent / profile.dark_shading)
-    return replace(profile, dark_shading=beside)
-
-
-@lru_cache
-def _read(path: Path, changed: int) -> CameraProfile:
-    return CameraProfile.from_json(path.read_text("utf-8"))
-
-
-def find_camera(model: str, cameras: Iterable[CameraProfile] | None = None) -> CameraProfile | None:
-    """The first profile whose camera a file's make and model name, or None. Ignores case and punctuation.
-
-    The model may stand alone; with a make before it, it has to be the profile's. Simulated cameras have no make.
-
-    Args:
-        model: as files give it, or the name of a profile.
-        cameras: to choose from; None: the calibrated ones inside the package.
-    """
-    words = model.split()
-    for profile in calibrated_cameras().values() if cameras is None else cameras:
-        if _plain(model) and _plain(model) in (_plain(profile.name), _plain(profile.exif_model)):
-            return profile
-        make, _, own = map(_plain, profile.exif_model.partition(" "))
-        for start in range(len(words) if own else 0):
-            before = _plain("".join(words[:start]))
-            if _plain("".join(words[start:])) == own and (make in before or before in ("", *_MAKES_OF_SIMULATED)):
-                return profile
-    return None
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
-def find_own_camera(model: str) -> CameraProfile | None:
-    """As `find_camera`, with the profiles of the user's folder before those of the package."""
-    return find_camera(model, user_cameras().values()) or find_camera(model)
-
-
-def load_profile(name_or_file: str) -> CameraProfile:
-    """A profile by name ("SonyA7S2") or by the camera's model, the user's own first, or from a JSON file.
-
-    Raises:
-        ValueError: neither; the message lists what is known, or says what is wrong with the file.
-    """
-    if (profile := find_own_camera(name_or_file)) is not None:
-        return profile
-    path = Path(name_or_file)
-    if path.is_file():
-        return read_profile(path)
-    known = ", ".join(dict.fromkeys([*(own.name for own in user_cameras().values()), *calibrated_cameras()]))
-    raise ValueError(f"no camera profile {name_or_file!r}: give a JSON file or one of {known}")
-
-
-def load_profiles(names_or_files: str) -> tuple[CameraProfile, ...]:
-    """Several profiles, with commas between them; each as `load_profile` has it.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    return tuple(load_profile(name.strip()) for name in names_or_files.split(","))

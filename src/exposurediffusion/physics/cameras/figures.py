@@ -14,13 +14,9 @@ from math import exp, inf, log, log2
 import numpy as np
 import torch
 
-from exposurediffusion.physics.camera import (
-    CameraProfile,
-    LogLinear,
-    Setting,
-    calibrated_cameras,
-    tukey_lambda_variance,
-)
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile, LogLinear, Setting
+from exposurediffusion.physics.parameters import tukey_lambda_variance
 from exposurediffusion.physics.sensor import SATURATION
 
 Figure = tuple[float, float, float]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from exposurediffusion.physics.camera import CameraProfile, calibrated_cameras
-from exposurediffusion.physics.figures import Figure, profile_of_figures
+from exposurediffusion.physics.cameras.figures import Figure, profile_of_figures
+from exposurediffusion.physics.cameras.known import calibrated_cameras
+from exposurediffusion.physics.cameras.profile import CameraProfile
 
 CAMERAS = calibrated_cameras()
 ELSEWHERE = (100, 140, 280, 560, 800, 1130, 3200, 4500, 12_800, 25_600)

@@ -18,7 +18,9 @@ _KINDS = {
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of camera profiles."""
-    return json.loads(resources.files("exposurediffusion.physics").joinpath("profile.schema.json").read_text("utf-8"))
+    return json.loads(
+        resources.files("exposurediffusion.physics.cameras").joinpath("profile.schema.json").read_text("utf-8")
+    )
 
 
 def read_fields(text: str) -> dict[str, Any]:

@@ -17,22 +17,18 @@ import torch
 from jsonschema import Draft202012Validator
 from platformdirs import user_data_path
 
-from exposurediffusion.physics import camera
-from exposurediffusion.physics.camera import (
-    NORMAL_SHAPE,
-    CameraProfile,
-    LogLinear,
-    NoiseParameters,
-    Setting,
+from exposurediffusion.physics.cameras import known
+from exposurediffusion.physics.cameras.known import (
     calibrated_cameras,
     find_camera,
     find_own_camera,
     load_profile,
-    tukey_lambda_variance,
     user_cameras,
     user_folder,
 )
-from exposurediffusion.physics.profile_schema import schema
+from exposurediffusion.physics.cameras.profile import NORMAL_SHAPE, CameraProfile, LogLinear, Setting
+from exposurediffusion.physics.cameras.profile_schema import schema
+from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
 
 SONY = calibrated_cameras()["SonyA7S2"]
 
@@ -301,14 +297,14 @@ def test_the_schema_is_one_and_has_each_field_with_its_description() -> None:
 
 @pytest.mark.parametrize("name", calibrated_cameras())
 def test_shipped_profiles_fit_the_schema(name: str) -> None:
-    file = resources.files("exposurediffusion.physics") / "cameras" / f"{name}.json"
+    file = resources.files("exposurediffusion.physics.cameras") / "calibrated" / f"{name}.json"
     assert CameraProfile.from_json(file.read_text()) == calibrated_cameras()[name]
     mine = replace(MEASURED, defects=((3, 4),), dark_shading="dark.safetensors")
     assert CameraProfile.from_json(mine.to_json()) == mine
 
 
 def test_names_are_looked_up_without_the_validator() -> None:
-    code = "import sys; from exposurediffusion.physics.camera import *; find_own_camera('Canon EOS 70D')"
+    code = "import sys; from exposurediffusion.physics.cameras.known import *; find_own_camera('Canon EOS 70D')"
     done = subprocess.run([sys.executable, "-c", f"{code}; print('jsonschema' in sys.modules)"], capture_output=True)
     assert done.stdout.strip() == b"False", done.stderr
 
@@ -339,7 +335,7 @@ def test_a_profile_of_no_model_is_found_by_its_name_alone() -> None:
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(camera, "user_folder", lambda: tmp_path)
+    monkeypatch.setattr(known, "user_folder", lambda: tmp_path)
     return tmp_path
 
 
