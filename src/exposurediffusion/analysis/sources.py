@@ -78,8 +78,8 @@ def noise_sources(
 
     stated = _from_profile(frame, camera), _from_file(frame)
     has_line = len(curve.mean) >= _FEWEST
-    told = (*stated, estimate, *others) if has_line else (*stated, *others, estimate)
-    return tuple(judged(noise) for noise in told if noise is not None)
+    ordered = (*stated, estimate, *others) if has_line else (*stated, *others, estimate)
+    return tuple(judged(noise) for noise in ordered if noise is not None)
 
 
 def chosen(sources: Sequence[NoiseSource]) -> NoiseSource:
@@ -103,11 +103,11 @@ def disagreement(sources: Sequence[NoiseSource]) -> str | None:
     """
     best, before = chosen(sources), takewhile(lambda one: not one.is_estimate, sources)
     factors = [(one, one.variance / best.variance if best.factor is None else one.factor) for one in before]
-    told = [f"{one.noise.source} is {_off(factor)}" for one, factor in factors if not _is_near(factor)]
-    if not told:
+    wrong = [f"{one.noise.source} is {_off(factor)}" for one, factor in factors if not _is_near(factor)]
+    if not wrong:
         return None
     return (
-        f"what is said of its noise disagrees (in variance: {', '.join(told)}); used: {best.noise.source}; "
+        f"what is said of its noise disagrees (in variance: {', '.join(wrong)}); used: {best.noise.source}; "
         "expose info lists all, --camera or --gain and --read decide"
     )
 

@@ -28,7 +28,7 @@ MOST_DEFECTS = 20_000
 """Hot sites that a profile lists, the hottest."""
 _SHADED_BY = 16  # dark frames from which on their mean is worth subtracting
 _ROUNDING = 12**-0.5  # DN: the least light-free noise
-_LEAST_ROW = 0.01  # of the read noise: what is smaller is not told from nothing
+_LEAST_ROW = 0.01  # of the read noise: what is smaller counts as none
 
 
 @dataclass(frozen=True)

@@ -169,9 +169,9 @@ def _write(output: Path, calibration: Calibration, profile: CameraProfile, summa
             print(f"{finding.kind}: {finding.text}")
     files = {kind: str(path) for kind, path in written.items()}
     line = f"{output}  {profile.name}; " + ", ".join(str(path) for path in written.values() if path != output)
-    told = [{"kind": finding.kind, "text": finding.text} for finding in findings]
+    lines = [{"kind": finding.kind, "text": finding.text} for finding in findings]
     table = [dict(zip(HEADER, row, strict=True)) for row in rows(calibration)]
-    summary.add(line.rstrip("; "), **files, isos=table, findings=told)
+    summary.add(line.rstrip("; "), **files, isos=table, findings=lines)
 
 
 def _save(path: Path, text: str) -> None:

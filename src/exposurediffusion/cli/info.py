@@ -96,7 +96,7 @@ def describe_sources(frame: RawFrame, decided: EnhancePlan) -> list[dict[str, An
     `factor` is by how much the variance exceeds what the frame's flat places show, None where these are too few.
     """
     best = chosen(decided.sources) if decided.sources else None
-    told: list[dict[str, Any]] = [
+    said: list[dict[str, Any]] = [
         {
             "source": one.noise.source,
             "gain": round(float(one.noise.gain), 4),
@@ -111,21 +111,21 @@ def describe_sources(frame: RawFrame, decided: EnhancePlan) -> list[dict[str, An
     if masked is not None:
         margins = {"source": f"{masked.sites:,} masked sites", "gain": None, "factor": None, "agrees": True}
         read, black = round((masked.variance + masked.row**2) ** 0.5, 3), round(masked.offset, 3)
-        told.append({**margins, "read_noise": read, "black_level_error": black, "used": False})
-    return told
+        said.append({**margins, "read_noise": read, "black_level_error": black, "used": False})
+    return said
 
 
-def _line(told: dict[str, Any]) -> str:
+def _line(said: dict[str, Any]) -> str:
     """A source of noise in one line."""
-    gain = "" if told["gain"] is None else f"gain {told['gain']:.4g} DN/e, "
-    if "black_level_error" in told:
-        says = f"black level off by {told['black_level_error']:+.3g} DN"
-    elif told["factor"] is None:
+    gain = "" if said["gain"] is None else f"gain {said['gain']:.4g} DN/e, "
+    if "black_level_error" in said:
+        says = f"black level off by {said['black_level_error']:+.3g} DN"
+    elif said["factor"] is None:
         says = "the frame shows too little to judge"
     else:
-        says = f"{told['factor']:.3g} times the frame's variance{'' if told['agrees'] else ', contradicted'}"
-    used = "*" if told["used"] else " "
-    return f"  {used} {told['source']}: {gain}read noise {told['read_noise']:.4g} DN; {says}{', used' * told['used']}"
+        says = f"{said['factor']:.3g} times the frame's variance{'' if said['agrees'] else ', contradicted'}"
+    used = "*" if said["used"] else " "
+    return f"  {used} {said['source']}: {gain}read noise {said['read_noise']:.4g} DN; {says}{', used' * said['used']}"
 
 
 def _each(levels: tuple[float, ...]) -> float | list[float]:

@@ -5,7 +5,7 @@ demosaiced, white-balanced picture x (black 0, white 1) has the variance a x + b
 diagonal details of one step of a Haar transform, a quarter of the difference between the two diagonals of a square of
 four pixels, and sees but a part of the noise of the sites. How large a part follows from the demosaicing: of white
 noise on RGGB sites the greens keep 0.080 (PPG, darktable's own for long), 0.086 (VNG) or 0.074 (AHD); on X-Trans 0.07.
-Red and blue are multiplied by a white balance that is not told, greens are not: as in darktable, they stand for all.
+Red and blue are multiplied by a white balance that is not given, greens are not: as in darktable, they stand for all.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
 def _private(note: Entry, order: str) -> Entry:
     """A maker note as the DNGPrivateData in which Adobe's converter keeps it.
 
-    Its offsets may count from the head of the file that it lay in, so its byte order and place are told, big-endian.
+    Its offsets may count from the head of its file, so the byte order and its place there stand before it, big-endian.
     """
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(">I", note.place)
     return Entry(BYTE, b"Adobe\0MakN" + struct.pack(">I", len(head) + len(note.data)) + head + note.data)

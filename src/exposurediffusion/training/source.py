@@ -102,7 +102,7 @@ def fitting(recipe: Recipe, patches: Patches | CleanViews, report: Callable[[str
     Args:
         recipe: whose `patch` is wanted.
         patches: the data; clean pictures are mirrored at their edges and hold any patch.
-        report: is told where patches are smaller than wanted, by which frame, and which option says so.
+        report: is given a line where patches are smaller than wanted: by which frame, and which option says so.
 
     Raises:
         ValueError: a frame is too small for any patch; the message names it, and what can be changed.

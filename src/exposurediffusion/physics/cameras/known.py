@@ -44,7 +44,7 @@ def user_cameras(complain: Callable[[str], object] = lambda problem: None) -> di
     """The profiles in the user's folder, by file, in the order of their names.
 
     Args:
-        complain: is told of each file that is no profile, which is passed over.
+        complain: is given a line for each file that is no profile; it is passed over.
     """
     found = {}
     for path in sorted(user_folder().glob("*.json")):
