@@ -1,8 +1,8 @@
 """What a stack of dark frames of one ISO says: black, read noise, rows, columns, hot sites, the mean dark frame.
 
 Everything is measured on what differs from frame to frame: the mean frame, taken first, holds the fixed pattern.
-Offsets of rows and columns are separated from the noise of single sites by an analysis of variance. Every figure is one of
-each frame, and their scatter gives its interval.
+Offsets of rows and columns are separated from the noise of single sites by an analysis of variance. Every figure is one
+of each frame, and their scatter gives its interval.
 """
 
 from __future__ import annotations
