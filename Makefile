@@ -81,7 +81,7 @@ $(CORE): $(BIN)/python pyproject.toml constraints.txt
 
 $(STAMP): $(CORE)
 	@echo 'Installing what development, training and the baselines need ...'
-	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,train]"
+	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,export,train]"
 	@touch $@
 
 $(BIN)/python:

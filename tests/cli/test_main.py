@@ -19,7 +19,7 @@ from exposurediffusion.analysis.sources import noise_of
 from exposurediffusion.cli.console import complain, note
 from exposurediffusion.cli.main import COMMANDS, command, main
 from exposurediffusion.dng.writer import write_dng
-from exposurediffusion.physics import camera
+from exposurediffusion.physics.cameras import known
 from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.process.sampling import StepRule
 from exposurediffusion.raw.read import read_raw
@@ -289,7 +289,7 @@ def own_profile(tmp_path, monkeypatch):
     """A profile in the user's folder, of a Sony A7S II with eight times the gain, beside a damaged one."""
     folder = tmp_path / "cameras"
     folder.mkdir()
-    monkeypatch.setattr(camera, "user_folder", lambda: folder)
+    monkeypatch.setattr(known, "user_folder", lambda: folder)
     monkeypatch.setattr("exposurediffusion.cli.cameras.user_folder", lambda: folder)
     sony = calibrated_cameras()["SonyA7S2"]
     own = replace(sony, name="Mine", gain_iso_100=8 * sony.gain_iso_100, gain_iso_6400=8 * sony.gain_iso_6400)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,24 @@ def tiny(name: str) -> list[Any]:
     return options
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_saves_loads_and_enhances(name: str, sid: Path, run: Call, tmp_path: Path) -> None:
+def settings_of(fields: dict[str, Any], path: str = "") -> set[str]:
+    """Every setting of a recipe as text."""
+    parts = {f"{path}{name}": value for name, value in fields.items()}
+    below = (settings_of(value, f"{name}.") for name, value in parts.items() if isinstance(value, dict))
+    return {f"{name} {value}" for name, value in parts.items() if not isinstance(value, dict)}.union(*below)
+
+
+def covering() -> list[str]:
+    """Few presets that have every setting of all of them."""
+    settings = {name: settings_of(asdict(preset.recipe)) for name, preset in PRESETS.items()}
+    chosen: list[str] = []
+    while left := set.union(*settings.values()).difference(*(settings[name] for name in chosen)):
+        chosen.append(max(PRESETS, key=lambda name: len(settings[name] & left)))
+    return chosen
+
+
+@pytest.mark.parametrize("name", covering())
+def test_presets_of_every_setting_train_save_load_and_enhance(name: str, sid: Path, run: Call, tmp_path: Path) -> None:
     code, out, error = run("--preset", name, "--data", sid, "-o", tmp_path / "run", *tiny(name))
     assert code == 0, error
     weights = tmp_path / "run" / "weights.safetensors"

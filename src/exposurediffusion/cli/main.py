@@ -29,6 +29,7 @@ COMMANDS = {
     "calibrate": "measure the noise of one's own camera",
     "simulate": "make a data set in SID's or ELD's layout from clean pictures",
     "convert": "turn a checkpoint of the authors into weights",
+    "export": "write weights for other programs (ONNX)",
     "prepare": "put clean pictures into one file to train from",
     "train": "train a row of the paper, or one's own model",
     "evaluate": "measure weights and baselines on a data set",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from exposurediffusion.enhancement.corrections import without_lines
 from exposurediffusion.enhancement.custom import CustomDenoiser
+from exposurediffusion.enhancement.engines import compiled
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, amplified, plan
 from exposurediffusion.enhancement.strength import blend
@@ -37,16 +38,17 @@ SHOULDER = (0.85, 0.98)  # an estimate between these hands over to the next dark
 HEADROOM, CLIPPED = 3, 1e-4  # EV that an automatic exposure keeps at most, and the part of the sites that may clip
 
 
-def _network(frame: RawFrame, model: TrainedDenoiser | Denoise) -> Network:
-    """The model as it sees the frame's planes."""
+def _network(decided: EnhancePlan, model: TrainedDenoiser | Denoise) -> Network:
+    """The model as it sees the frame's planes, by the engine that computes it."""
     if not isinstance(model, TrainedDenoiser):
         return CustomDenoiser(model)
-    return BayerOnXTrans(model) if model.config.planes < frame.sensor.cfa.planes else model
+    network = model if decided.engine == "torch" else compiled(model, decided.engine)
+    return BayerOnXTrans(network) if model.config.planes < decided.frame.sensor.cfa.planes else network
 
 
 def tile_count(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (those for highlights, rows and columns not counted)."""
-    tiled = _tiled(_network(decided.frame, model), decided, Conditions.of(decided.noise, decided.ratio))
+    tiled = _tiled(_network(decided, model), decided, Conditions.of(decided.noise, decided.ratio))
     shape = packed_shape(decided.frame.shape, decided.frame.sensor.cfa)
     return len(tiled.tiles(shape)) * (1 + decided.options.samples * decided.sampling.steps)
 
@@ -93,7 +95,7 @@ def run_plan(
     """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
     options, ratio = decided.options, decided.ratio
     with torch.inference_mode():
-        network = _network(decided.frame, model)
+        network = _network(decided, model)
         estimate, spread, rows, columns = _exposed(network, decided, tick)
         if rows is not None or columns is not None:
             decided = replace(decided, frame=without_lines(decided.frame, rows, columns))
@@ -138,6 +140,7 @@ def _history(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> dict[str
         "Chroma": f"{decided.chroma:g}",
         "Faithful": "on" if decided.options.faithful else "off",
         "Noise": decided.noise.source,
+        "Engine": decided.engine,
     }
 
 

@@ -58,6 +58,8 @@ class EnhanceOptions:
         maps: keep a map of where and by how much the network was overruled.
         tile: side of a tile in packed pixels, at least 16; auto: by memory. It changes the result by rounding alone.
         precision: of the network; auto: bf16 where the device is good at it.
+        engine: what computes the network: torch, or of the extra `export` openvino or onnx, which give the same within
+            rounding; auto: the one that is installed and wins on this kind of processor, for frames large enough.
 
     Raises:
         ValueError: something is out of its range, or two options contradict each other.
@@ -88,6 +90,7 @@ class EnhanceOptions:
     maps: bool = False
     tile: int | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine: Literal["auto", "torch", "openvino", "onnx"] = "auto"
 
     def __post_init__(self) -> None:
         _check_range("ratio", self.ratio, *RATIO_RANGE)

@@ -13,11 +13,13 @@ from torch import Tensor
 from exposurediffusion.analysis.black import with_black, with_true_black
 from exposurediffusion.analysis.sources import NoiseSource
 from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
+from exposurediffusion.enhancement.engines import Engine, choose_engine
 from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
 from exposurediffusion.enhancement.shading import without_dark_shading
 from exposurediffusion.models.device import is_good_at_bfloat16
 from exposurediffusion.physics.cameras.known import find_camera, load_profile, user_cameras
 from exposurediffusion.physics.cameras.profile import CameraProfile
+from exposurediffusion.physics.mosaic import packed_shape
 from exposurediffusion.physics.noise import noise_level
 from exposurediffusion.physics.parameters import NoiseParameters
 from exposurediffusion.physics.sensor import RawFrame
@@ -45,6 +47,7 @@ class EnhancePlan:
         options: what was asked for; the rest of it holds as it stands.
         luma, chroma: strength for brightness and for colour: 1 the estimate, 0 the capture, between a blend.
         autocast: compute in bfloat16.
+        engine: that computes the network.
         found, listed: defective sites that were mended: found in the frame, or known before.
         sources: all that is said of the noise, the most trusted first; empty where it was given.
         shaded: a dark shading was taken out.
@@ -59,6 +62,7 @@ class EnhancePlan:
     luma: float = 1.0
     chroma: float = 1.0
     autocast: bool = False
+    engine: Engine = "torch"
     found: int = 0
     listed: int = 0
     sources: tuple[NoiseSource, ...] = ()
@@ -93,17 +97,21 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
     )
     ratio = auto_ratio(ready.frame) if options.ratio == "auto" else options.ratio
     level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
+    sampling = _sampling(model, options, ratio, level)
+    height, width = packed_shape(ready.frame.shape, ready.frame.sensor.cfa)
+    evaluations = 1 + options.samples * sampling.steps
     strength = max(0.0, 1 - GRAIN / level) if options.strength == "auto" else options.strength
     return EnhancePlan(
         frame=ready.frame,
         ratio=ratio,
         noise=ready.noise,
         noise_level=level,
-        sampling=_sampling(model, options, ratio, level),
+        sampling=sampling,
         options=options,
         luma=strength if options.luma is None else options.luma,
         chroma=strength if options.chroma is None else options.chroma,
         autocast=_computes_in_bfloat16(model, options.precision),
+        engine=choose_engine(options.engine, model, options.precision, evaluations * height * width),
         found=ready.found,
         listed=ready.listed,
         sources=ready.sources,

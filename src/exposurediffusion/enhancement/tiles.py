@@ -17,11 +17,12 @@ from torch import Tensor
 
 from exposurediffusion.enhancement.custom import CustomDenoiser
 from exposurediffusion.models.denoiser import ExposureDenoiser
+from exposurediffusion.models.graph import Compiled
 from exposurediffusion.models.nafnet import pooling_recorded, release_pooling
 from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
 
-Network = ExposureDenoiser | BayerOnXTrans | CustomDenoiser
+Network = ExposureDenoiser | Compiled | BayerOnXTrans | CustomDenoiser
 
 AUTO_AREA = 1_700_000  # packed pixels of a tile with its halo: about half a gigabyte in a network of width 16
 PROBES, PROBE_SIDE = 9, 256  # what a pooling network sees of a frame that is larger than its probes

@@ -178,7 +178,13 @@ class ExposureDenoiser(nn.Module):
     ) -> Estimate:
         """Estimate the clean image from a state, both at reference brightness (Eq. 12). Any size."""
         padded, (height, width) = pad_planes(self.condition(state, exposure, conditions), self.multiple)
-        output = self.backbone(padded).to(state.dtype)[..., :height, :width]
+        return self.estimate(self.backbone(padded)[..., :height, :width], state, conditions)
+
+    def estimate(
+        self, output: Float[Tensor, "b c3 h w"], state: Float[Tensor, "b c h w"], conditions: Conditions
+    ) -> Estimate:
+        """What the planes that the backbone gives mean."""
+        output = output.to(state.dtype)
         scale = Stabiliser.of(conditions) if self.config.domain == "stabilised" else None
         start = state if scale is None else scale.forward(state)
 
@@ -191,7 +197,7 @@ class ExposureDenoiser(nn.Module):
         mask = torch.sigmoid(output[:, :1])
         direct = clip(light(output[:, 1 : 1 + planes]), white)
         residual = clip(light(start + output[:, 1 + planes :]), white)
-        return Estimate((mask * direct + (1 - mask) * residual).clamp(0, white), mask, direct, residual)
+        return Estimate((mask * direct + (1 - mask) * residual).clamp(0.0, white), mask, direct, residual)
 
     def denoiser(
         self,
@@ -252,7 +258,7 @@ def clip(image: Tensor, white: float = 1.0) -> Tensor:
     the loss says, so that a network whose every output has left the range learns nothing any more; here a descent that
     leads back into the range passes, and one that leads farther away does not.
     """
-    return _Clip.apply(image, white) if image.requires_grad else image.clamp(0, white)
+    return _Clip.apply(image, white) if image.requires_grad else image.clamp(0.0, white)
 
 
 class _Clip(torch.autograd.Function):
@@ -260,7 +266,7 @@ class _Clip(torch.autograd.Function):
     def forward(context: Any, image: Tensor, white: float) -> Tensor:
         context.save_for_backward(image)
         context.white = white
-        return image.clamp(0, white)
+        return image.clamp(0.0, white)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from exposurediffusion.models.denoiser import Estimate, ExposureDenoiser
+from exposurediffusion.models.graph import Compiled
 from exposurediffusion.physics.conditions import Conditions
 
 # X-Trans planes in the places of R, G1, B, G2. The first two are 2x2 and L-shaped neighbourhoods that hold eight of the
@@ -24,7 +25,7 @@ class BayerOnXTrans(nn.Module):
     the network expects them, which costs some sharpness.
     """
 
-    def __init__(self, model: ExposureDenoiser) -> None:
+    def __init__(self, model: ExposureDenoiser | Compiled) -> None:
         super().__init__()
         if model.config.planes != 4:
             raise ValueError(f"the inner model has 4 planes (Bayer), not {model.config.planes}")
