@@ -24,16 +24,14 @@ import torch
 import tyro
 from common import machine
 from estimation import cases, loss
-from sensors import HeldShot, SimulatedSensor
+from sensors import HeldShot, SimulatedSensor, drawn_camera
 
 from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.calibration.calibrate import calibrate, readings
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.shots import Shot
-from exposurediffusion.physics.cameras.figures import profile_of_figures
 from exposurediffusion.physics.cameras.known import calibrated_cameras
-from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.parameters import tukey_lambda_variance
 from exposurediffusion.physics.sensor import RawFrame, Sensor
@@ -132,14 +130,6 @@ def measure_stack(count: int, megapixels: float, isos: int = 8) -> None:
     read = readings(darks, flats)
     print(f"{wall:.0f} s for {read} readings, of which making them took about {read * making:.0f} s; "
           f"peak {peak:.2f} GB ({before:.2f} before)")  # fmt: skip
-
-
-def drawn_camera(seed: int) -> CameraProfile:
-    """A camera that is none of the calibrated ones: gain, read noise, tails and rows as `WideNoise` invents them."""
-    random = np.random.default_rng(seed)
-    rate, electrons, after = (exp(random.uniform(log(a), log(b))) for a, b in ((3e-4, 6e-3), (0.7, 6.0), (0.3, 6.0)))
-    figures = [(iso, rate * iso, ((electrons * rate * iso) ** 2 + after**2) ** 0.5) for iso in (100.0, 800.0, 6400.0)]
-    return profile_of_figures(f"drawn {seed}", figures)
 
 
 def measure_photographs(folder: Path, draws: int) -> None:
