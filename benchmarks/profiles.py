@@ -125,6 +125,7 @@ def measure_stack(count: int, megapixels: float, isos: int) -> None:
         for iso in settings
         for n in range(8)
     ]
+    _normals()
     started = time.perf_counter()
     darks[0].read()
     making = time.perf_counter() - started

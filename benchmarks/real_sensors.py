@@ -100,7 +100,10 @@ def powershots(raws: Path, output: Path) -> None:
     good = (np.abs(one) < 5) & (np.abs(two) < 5)
     alike = [np.corrcoef(one[good], two[good])[0, 1]]
     alike += [np.corrcoef(one.mean(axis), two.mean(axis))[0, 1] for axis in (0, 1)]
-    print("correlation of the two S40 frames: sites {:.3f}, columns {:.2f}, rows {:.2f}".format(*alike))
+    alike += [np.corrcoef(one.mean(0), right[POWERSHOTS[0]].mean(0))[0, 1]]
+    print(
+        "S40 and S40: correlation of sites {:.3f}, columns {:.2f}, rows {:.2f}; with the G2: columns {:.2f}".format(*alike)
+    )
 
 
 def _fits(path: Path) -> RawFrame:
@@ -136,6 +139,10 @@ def nikon(raws: Path, output: Path) -> None:
     texts = ", ".join(f"{gain:.3f} +- {error:.3f}" for gain, error in straight)
     print(f"  a line through the single frames below 1,000 and 4,000 DN, and through all (one error): {texts}")
     excess, squares = singles.variance - np.interp(singles.mean, *_smooth(pairs)), singles.mean**2
+    for low, high in pairwise((500, 1500, 4000, 16383)):
+        own = (pairs.mean > low) & (pairs.mean <= high)
+        ratio = (pairs.variance[own] / pairs.mean[own]).mean()
+        print(f"  pairs between {low:,} and {high:,} DN: variance over mean {ratio:.3f}")
     bright = singles.mean > 2000
     print(f"  fixed pattern: {(excess[bright] / squares[bright]).mean() ** 0.5:.2%} of the signal")
     with canvas(output / "nikon-d7000.png", 2, (10, 3.6), dpi=DPI) as (curve, methods):
@@ -197,6 +204,7 @@ def flea3(raws: Path, output: Path) -> None:
     """
     folder = raws / "flea3_icx655_550nm"
     frames = {time: tifffile.imread(folder / f"disks_550nm_{time}ms.tif").astype(float) for time in EXPOSURES}
+    print(f"Flea3 {EXPOSURES[0]} ms: {(frames[EXPOSURES[0]] == 0).mean():.0%} of the sites are 0")
     blocks = np.array([row for two in pairwise(EXPOSURES) for row in _between(frames, *two)])
     with canvas(output / "flea3.png", 2, (10, 3.6), dpi=DPI) as (transfer, line):
         for index, (colour, planes) in enumerate({"green": (0, 3), "blue": (1,), "red": (2,)}.items()):
