@@ -32,6 +32,7 @@ from exposurediffusion.calibration.calibrate import calibrate, readings
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.shots import Shot
+from exposurediffusion.physics.cameras.figures import profile_of_figures
 from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.parameters import tukey_lambda_variance

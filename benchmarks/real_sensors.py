@@ -100,10 +100,9 @@ def powershots(raws: Path, output: Path) -> None:
     good = (np.abs(one) < 5) & (np.abs(two) < 5)
     alike = [np.corrcoef(one[good], two[good])[0, 1]]
     alike += [np.corrcoef(one.mean(axis), two.mean(axis))[0, 1] for axis in (0, 1)]
-    alike += [np.corrcoef(one.mean(0), right[POWERSHOTS[0]].mean(0))[0, 1]]
-    print(
-        "S40 and S40: correlation of sites {:.3f}, columns {:.2f}, rows {:.2f}; with the G2: columns {:.2f}".format(*alike)
-    )
+    sites, columns, rows = alike
+    other = np.corrcoef(one.mean(0), right[POWERSHOTS[0]].mean(0))[0, 1]
+    print(f"S40 and S40 correlate: sites {sites:.3f}, columns {columns:.2f}, rows {rows:.2f}; S40 and G2: {other:.2f}")
 
 
 def _fits(path: Path) -> RawFrame:
@@ -241,7 +240,7 @@ def _between(frames: dict[int, np.ndarray], short: int, long: int) -> Iterator[t
         k = float(np.polyfit(mean[clear], other[clear], 1)[0])
         residual = y - k * x
         difference, level = np.diff(residual, axis=1), (mean[:, 1:] + mean[:, :-1]) / 2
-        slope = np.abs(np.diff(uniform_filter(x, (5, 3)), axis=1))
+        slope = np.abs(np.diff(uniform_filter(x, 5), axis=1))
         flat = clear[:, 1:] & clear[:, :-1] & (slope < 0.5 + 0.03 * level)
         for low, high in pairwise(np.quantile(level[flat], np.linspace(0, 1, 7))):
             own = flat & (level >= low) & (level < high)
@@ -254,6 +253,7 @@ def _residual_line(blocks: np.ndarray) -> tuple[float, float, float, float, floa
     """Gain K and light-free variance R, their standard errors, and the mean square over what chance explains."""
     k, mean, sites, variance = blocks[:, 3], blocks[:, 4], blocks[:, 5], blocks[:, 6]
     design, fitted = np.stack([k * (1 + k) * mean, 1 + k**2], 1), variance
+    weights, solution = np.ones_like(variance), np.zeros(2)
     for _ in range(5):
         weights = 1 / (fitted * np.sqrt(3 / sites))  # differences of neighbours share a site: 3 / N, not 2 / N
         solution = np.linalg.lstsq(design * weights[:, None], variance * weights, rcond=None)[0]
