@@ -1,14 +1,17 @@
-"""A sensor whose every parameter is known: dark and flat frames of it, in memory."""
+"""Sensors whose every parameter is known: dark and flat frames in memory, and cameras that nobody made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from exposurediffusion.calibration.shots import Shot
+from exposurediffusion.physics.cameras.figures import profile_of_figures
+from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.noise import tukey_lambda
 from exposurediffusion.physics.poisson import poisson
@@ -118,3 +121,11 @@ class SimulatedSensor:
     def shot(self, name: str, frame: RawFrame, shutter: float | None = None) -> HeldShot:
         """A frame as one of the shots of this ISO."""
         return HeldShot(Path(f"{name}.dng"), self.iso, shutter, "Acme One", frame=frame)
+
+
+def drawn_camera(seed: int) -> CameraProfile:
+    """A camera that is none of the calibrated ones: gain, read noise, tails and rows as `WideNoise` invents them."""
+    random = np.random.default_rng(seed)
+    rate, electrons, after = (exp(random.uniform(log(a), log(b))) for a, b in ((3e-4, 6e-3), (0.7, 6.0), (0.3, 6.0)))
+    figures = [(iso, rate * iso, ((electrons * rate * iso) ** 2 + after**2) ** 0.5) for iso in (100.0, 800.0, 6400.0)]
+    return profile_of_figures(f"drawn {seed}", figures)

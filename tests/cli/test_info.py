@@ -14,6 +14,7 @@ from exposurediffusion.cli.main import main
 from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import plan
+from exposurediffusion.physics.cameras.figures import profile_of_figures
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame
 from tests.frames import capture
 
@@ -56,6 +57,10 @@ def test_sources_that_the_frame_contradicts_are_shown_and_said(tmp_path: Path, t
     out = capsys.readouterr().out
     assert out.count(", contradicted") == out.count(", used") == 1
     assert "extrapolated: it is calibrated from ISO 100 to 6400" in out
+    single = tmp_path / "single.json"
+    single.write_text(profile_of_figures("Mine", [(800, 0.5, 2.1)]).to_json())
+    assert main(["info", str(odd), "--camera", str(single)]) == 0
+    assert "extrapolated: it is calibrated at ISO 800" in capsys.readouterr().out
     options = ["-o", str(tmp_path / "x.jpg"), "--ratio", "50", "--weights", str(tiny_weights)]
     assert main(["enhance", str(odd), *options]) == 0
     err = capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,13 +21,12 @@ from exposurediffusion.physics.noise import (
     NoiseModel,
     PoissonGaussian,
     WideNoise,
+    line_offsets,
     noise_level,
-    row_offsets,
-    select_parameters,
     simulate_capture,
     tukey_lambda,
 )
-from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
+from exposurediffusion.physics.parameters import NoiseParameters, select_parameters, tukey_lambda_variance
 from exposurediffusion.physics.random import log_uniform
 from tests.statistics import BOUND, covariance_z, mean_z, poisson_z, quantile_z, variance_z
 
@@ -132,21 +132,42 @@ def test_row_noise_beside_all_the_rest() -> None:
         assert abs(variance_z(row, 4 + rest)) < BOUND
 
 
-def test_xtrans_rows_follow_the_table(generator: torch.Generator) -> None:
-    planes = row_offsets((3, 9, 8, 10), torch.ones(3), generator)
+def test_column_noise_is_one_offset_per_sensor_column() -> None:
+    """R and G2 share a sensor column, G1 and B the other; what has rows, too, adds up to what the parameters say."""
+    noise = replace(SILENT, column=4 * ONE)
+    red, green1, blue, green2 = dn_of(noise, side=2000)[:, :2]
+    for plane in (red, green1, blue, green2):
+        assert torch.equal(plane[0], plane[1])
+    assert torch.equal(red, green2)
+    assert torch.equal(blue, green1)
+    assert float(noise.read_variance) == 16
+    assert abs(variance_z(red[0], 16)) < BOUND
+    assert abs(covariance_z(red[0], blue[0])) < BOUND
+    for both in (3.0, 0.0):
+        planes = dn_of(replace(noise, row=both * ONE, read=2 * ONE), side=400)
+        assert abs(variance_z(planes[0].mean(dim=0), 16 + 4 / 400)) < BOUND
+        assert abs(variance_z(planes[0].mean(dim=1), both**2 + 4 / 400)) < BOUND
+    silent = dn_of(replace(SILENT, read=2 * ONE), side=400)[0].mean(dim=0)
+    assert abs(variance_z(silent, 16 + 4 / 400)) > 2 * BOUND  # twin: no columns
+
+
+@pytest.mark.parametrize("of", ["rows", "columns"])
+def test_xtrans_lines_follow_the_table(of: Literal["rows", "columns"], generator: torch.Generator) -> None:
+    planes = line_offsets((3, 9, 8, 10), torch.ones(3), generator, of)
     for cell in range(4):
         offsets: dict[int, set[float]] = {}
         for plane, i, j in np.ndindex(CFA("XTRANS").table.shape[:3]):
-            row = int(CFA("XTRANS").table[plane, i, j][0])
-            samples = planes[1, plane, 2 * cell + i, j::2]
-            offsets.setdefault(row, set()).update(samples.tolist())
-        assert [len(offsets[row]) for row in range(6)] == [1] * 6
+            line = int(CFA("XTRANS").table[plane, i, j][0 if of == "rows" else 1])
+            own = planes[1, plane, 2 * cell + i, j::2] if of == "rows" else planes[1, plane, i::2, 2 * cell + j]
+            offsets.setdefault(line, set()).update(own.tolist())
+        assert [len(offsets[line]) for line in range(6)] == [1] * 6
         assert len(set().union(*offsets.values())) == 6
 
 
 @pytest.mark.parametrize("size", [(1, 9, 5, 7), (2, 9, 1, 1), (2, 4, 3, 5)])
-def test_row_offsets_of_any_size(size: tuple[int, int, int, int], generator: torch.Generator) -> None:
-    assert row_offsets(size, torch.ones(size[0]), generator).shape == size
+def test_line_offsets_of_any_size(size: tuple[int, int, int, int], generator: torch.Generator) -> None:
+    assert line_offsets(size, torch.ones(size[0]), generator).shape == size
+    assert line_offsets(size, torch.ones(size[0]), generator, "columns").shape == size
 
 
 def test_colour_bias_is_the_mean_of_each_plane() -> None:
@@ -291,6 +312,11 @@ def test_selected_parameters_are_those_of_their_place() -> None:
     assert chosen.quantisation.tolist() == [4, 1, 6]
     assert chosen.tukey_shape is chosen.colour_bias is None
     assert select_parameters([first, first], torch.tensor([1, 0, 1])).quantisation == 1.0
+    striped = replace(first, column=torch.tensor([7.0, 8.0, 9.0]))
+    columns = select_parameters([first, striped], torch.tensor([1, 0, 1])).column
+    assert columns is not None
+    assert columns.tolist() == [7, 0, 9]
+    assert chosen.column is None
     some = chosen[1:]
     assert isinstance(some.quantisation, Tensor)
     assert (some.gain.tolist(), some.quantisation.tolist(), some.saturation) == ([2, 30], [1, 6], 15583)

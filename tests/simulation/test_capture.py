@@ -214,6 +214,20 @@ def test_a_profile_of_another_bit_depth_is_scaled() -> None:
     plain, scaled = (draw_noise(c, 800, RGGB, g) for c, g in zip((SONY, twelve), generators, strict=True))
     for name in ("gain", "read", "row", "colour_bias"):
         torch.testing.assert_close(getattr(scaled, name), 4 * getattr(plain, name))
+    assert (plain.quantisation, scaled.quantisation) == (1.0, 4.0)
+
+
+def test_a_camera_of_twelve_bits_has_their_steps() -> None:
+    twelve = replace(SONY, saturation=SONY.saturation / 4)
+    frame, noise = short(flat(0.2), camera=twelve)
+    assert noise.quantisation == 4.0
+    assert not (frame.mosaic % 4).any()
+    steady = replace(quiet(1.0, 5.0), quantisation=4.0)  # of 14 bits, in steps
+    values = dn(short(flat(0.0), noise=steady)[0])
+    assert abs(variance_z(values, 25 + 16 / 12)) < BOUND
+    assert abs(variance_z(values, 25 + 1 / 12)) > BOUND  # twin: whole DN
+    fine = replace(steady, quantisation=0.25)
+    assert short(flat(0.0), noise=fine)[1].quantisation == 1.0
 
 
 def test_shading_is_added_in_numbers() -> None:

@@ -130,7 +130,8 @@ def _from_profile(frame: RawFrame, camera: CameraProfile | None) -> NoiseParamet
     low, high = profile.iso_range
     if low <= iso <= high:
         return noise
-    return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated from ISO {low:g} to {high:g}")
+    measured = f"at ISO {low:g}" if low == high else f"from ISO {low:g} to {high:g}"
+    return replace(noise, source=f"{noise.source}, extrapolated: it is calibrated {measured}")
 
 
 def _from_file(frame: RawFrame) -> NoiseParameters | None:
@@ -147,8 +148,8 @@ def _from_file(frame: RawFrame) -> NoiseParameters | None:
 
 
 def _variance(noise: NoiseParameters, light: np.ndarray) -> np.ndarray:
-    """Variance at signals in DN above black; rows are no part of what a frame's flat places show."""
-    return float(noise.gain) * light + float(noise.read_variance) - float(noise.row) ** 2
+    """Variance at signals in DN above black; rows and columns are no part of what a frame's flat places show."""
+    return float(noise.gain) * light + float(noise.read_variance - noise.line_variance)
 
 
 def _factor(stated: NoiseParameters, estimate: NoiseParameters, curve: NoiseCurve) -> float | None:

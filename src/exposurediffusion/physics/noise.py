@@ -1,4 +1,4 @@
-"""Noise of a capture: shot, read (Gaussian or Tukey-lambda), row, quantisation, colour bias.
+"""Noise of a capture: shot, read (Gaussian or Tukey-lambda), row, column, quantisation, colour bias.
 
 Everything is computed in DN on packed planes and given back at *reference brightness* (multiplied by
 `ratio / saturation`), where 1 is white. Nothing is clipped unless asked: a capture may be negative, the black level is
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from math import log
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.physics.cameras.known import calibrated_cameras
 from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA, pack
-from exposurediffusion.physics.parameters import NoiseParameters, tukey_lambda_variance
+from exposurediffusion.physics.parameters import NoiseParameters, select_parameters, tukey_lambda_variance
 from exposurediffusion.physics.poisson import poisson
 from exposurediffusion.physics.random import (
     PART,
@@ -49,20 +50,25 @@ def tukey_lambda(
     return u.log_().mul_(lam).exp_().sub_(v.log_().mul_(lam).exp_()).mul_(2 ** (-24 * lam) / lam)
 
 
-def row_offsets(
-    size: tuple[int, int, int, int], deviation: Float[Tensor, "b"], generator: Sources = None
+def line_offsets(
+    size: tuple[int, int, int, int],
+    deviation: Float[Tensor, "b"],
+    generator: Sources = None,
+    of: Literal["rows", "columns"] = "rows",
 ) -> Float[Tensor, "b c h w"]:
-    """A Gaussian offset per *sensor* row, of each image's standard deviation, on packed planes of `size`.
+    """A Gaussian offset per *sensor* row or column, of each image's standard deviation, on packed planes of `size`.
 
-    In a packed Bayer row R and G1 share one offset, G2 and B the other; X-Trans follows its table.
+    In a packed Bayer row R and G1 share one offset, G2 and B the other; in a packed column R and G2 do, G1 and B the
+    other. X-Trans follows its table.
     """
     b, c, h, w = size
     cfa = CFA("RGGB" if c == 4 else "XTRANS")  # planes begin with a whole tile, wherever the frame does
     cell = cfa.period // cfa.stride  # an odd number of packed X-Trans rows or columns ends inside a tile
-    rows, cells = -(-h // cell) * cfa.period, -(-w // cell)
-    offsets = randn((b, rows, 1), generator, deviation.device).mul_(deviation.reshape(-1, 1, 1))
-    tile = pack(offsets.expand(b, rows, cfa.period), cfa)[..., :h, None, :]  # every tile of a row is the same
-    return tile.expand(-1, -1, -1, cells, -1).flatten(-2)[..., :w]
+    down, across = -(-h // cell), -(-w // cell)
+    lines = (down * cfa.period, 1) if of == "rows" else (1, across * cfa.period)
+    offsets = randn((b, *lines), generator, deviation.device).mul_(deviation.reshape(-1, 1, 1))
+    tiles = pack(offsets.expand(b, *(max(n, cfa.period) for n in lines)), cfa)  # those along a line are all the same
+    return tiles.repeat(1, 1, *((1, across) if of == "rows" else (down, 1)))[..., :h, :w]
 
 
 def simulate_capture(
@@ -87,9 +93,11 @@ def simulate_capture(
     """
     b, c, h, w = clean.shape
     sources = image_sources(generator, b)
-    rows = row_offsets((b, c, h, w), noise.row.to(clean.device), sources)
+    lines = line_offsets((b, c, h, w), noise.row.to(clean.device), sources)
+    if noise.column is not None:
+        lines = lines + line_offsets((b, c, h, w), noise.column.to(clean.device), sources, "columns")
     if clean.device.type != "cpu":
-        return _expose(clean, ratio.to(clean.device), noise.to(clean.device), rows, generator, clip)
+        return _expose(clean, ratio.to(clean.device), noise.to(clean.device), lines, generator, clip)
     capture = torch.empty_like(clean, memory_format=torch.contiguous_format)
     height = max(1, PART // max(1, c * w))  # of a band: what is done to it stays in the processor's cache
 
@@ -97,7 +105,7 @@ def simulate_capture(
         parameters = noise[images]
         for top in range(0, h, height):
             band = (images, slice(None), slice(top, top + height))
-            drawn[:, :, band[2]] = _expose(clean[band], ratio[images], parameters, rows[band], own, clip)
+            drawn[:, :, band[2]] = _expose(clean[band], ratio[images], parameters, lines[band], own, clip)
 
     def expose_image(image: int, own: torch.Generator | None, drawn: Tensor) -> None:
         expose_part(slice(image, image + 1), own, drawn[None])
@@ -114,9 +122,9 @@ def simulate_capture(
 
 
 def _expose(
-    clean: Tensor, ratio: Tensor, noise: NoiseParameters, rows: Tensor, generator: RandomSource, clip: bool
+    clean: Tensor, ratio: Tensor, noise: NoiseParameters, lines: Tensor, generator: RandomSource, clip: bool
 ) -> Tensor:
-    """Captures, or one band of one, with the row noise that was drawn for them; all on one device."""
+    """Captures, or one band of one, with the offsets of lines that were drawn for them; all on one device."""
 
     def per_image(values: Tensor) -> Tensor:
         return values.reshape(-1, 1, 1, 1)
@@ -127,7 +135,7 @@ def _expose(
     capture = poisson(clean.clamp(min=0).div_(electron), generator).mul_(electron)
     read = randn(size, generator, device) if shape is None else tukey_lambda(shape, size, generator)
     capture.addcmul_(read, per_image(noise.read) * unit)
-    capture.add_(rows * unit)
+    capture.add_(lines * unit)
     if isinstance(noise.quantisation, Tensor):
         capture.addcmul_(rounding(size, generator, device), per_image(noise.quantisation) * unit)
     elif noise.quantisation > 0:
@@ -232,19 +240,6 @@ class WideNoise(ELDNoise):
             black=0.11 * deviation,
             source="an invented camera",
         )
-
-
-def select_parameters(drawn: list[NoiseParameters], pick: Int[Tensor, "b"]) -> NoiseParameters:
-    """For each image i of a batch the parameters i of `drawn[pick[i]]`; all of them of the same kind."""
-    first, chosen = drawn[0], {}
-    image = torch.arange(len(pick))
-    for f in fields(first):
-        values = [getattr(one, f.name) for one in drawn]
-        if f.name == "quantisation" and any(isinstance(value, Tensor) for value in values):
-            values = [torch.as_tensor(value).expand(len(pick)) for value in values]
-        if isinstance(values[0], Tensor):
-            chosen[f.name] = torch.stack(values)[pick, image]
-    return replace(first, **chosen)
 
 
 def noise_level(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log2, pi
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from exposurediffusion.physics.sensor import SATURATION
@@ -31,6 +31,7 @@ class NoiseParameters:
         gain: system gain K, DN per electron, shape (b).
         read: standard deviation (Gaussian) or scale (Tukey-lambda) of the read noise, (b).
         row: standard deviation of the offset of each sensor row, (b).
+        column: standard deviation of the offset of each sensor column, (b); None: none.
         tukey_shape: Tukey-lambda shape of the read noise, (b); None: Gaussian.
         quantisation: width of the uniform rounding error, DN; one for all or one for each.
         colour_bias: black level error per plane, (b, planes); None: none.
@@ -48,14 +49,20 @@ class NoiseParameters:
     black: Float[Tensor, "b"] | None = None
     saturation: float = SATURATION
     source: str = "given"
+    column: Float[Tensor, "b"] | None = None
+
+    @property
+    def line_variance(self) -> Float[Tensor, "b"]:
+        """Variance of the offsets of rows and columns, DN squared."""
+        return self.row**2 if self.column is None else self.row**2 + self.column**2
 
     @property
     def read_variance(self) -> Float[Tensor, "b"]:
-        """Variance of everything that does not depend on light (read, row, rounding), DN squared."""
+        """Variance of everything that does not depend on light (read, rows, columns, rounding), DN squared."""
         unit = torch.ones_like(self.read)
         if self.tukey_shape is not None:
             unit = tukey_lambda_variance(self.tukey_shape).to(self.read)
-        return self.read**2 * unit + self.row**2 + self.quantisation**2 / 12
+        return self.read**2 * unit + self.line_variance + self.quantisation**2 / 12
 
     def __getitem__(self, images: slice) -> NoiseParameters:
         """Of some images of the batch."""
@@ -85,8 +92,22 @@ class NoiseParameters:
             gain=self.gain * s,
             read=self.read * s,
             row=self.row * s,
+            column=None if self.column is None else self.column * s,
             quantisation=self.quantisation * s,
             colour_bias=None if self.colour_bias is None else self.colour_bias * s,
             black=None if self.black is None else self.black * s,
             saturation=saturation,
         )
+
+
+def select_parameters(drawn: list[NoiseParameters], pick: Int[Tensor, "b"]) -> NoiseParameters:
+    """For each image i of a batch the parameters i of `drawn[pick[i]]`; all of them of the same kind."""
+    first, chosen = drawn[0], {}
+    image = torch.arange(len(pick))
+    for f in fields(first):
+        values = [getattr(one, f.name) for one in drawn]
+        if f.name in ("quantisation", "column") and any(isinstance(value, Tensor) for value in values):
+            values = [torch.as_tensor(0.0 if value is None else value).expand(len(pick)) for value in values]
+        if isinstance(values[0], Tensor):
+            chosen[f.name] = torch.stack(values)[pick, image]
+    return replace(first, **chosen)

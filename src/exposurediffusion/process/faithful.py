@@ -86,7 +86,7 @@ def faithful(
         A new image in [0, 1]; equal to the estimate where that contradicts no mean.
     """
     scale = ratio / noise.saturation  # DN -> reference brightness
-    row = float(noise.row) ** 2 * scale**2
+    row = float(noise.line_variance) * scale**2
     cells = _cells(estimate, capture, float(noise.gain) * scale, float(noise.read_variance) * scale**2 - row)
     depth = max(1, min(estimate.shape[-2:]).bit_length() - 2)  # two windows along the shorter side at least
     black = 0.0 if noise.black is None else BLACK_BOUND * float(noise.black) * scale

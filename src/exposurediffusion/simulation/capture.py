@@ -38,7 +38,7 @@ def simulate_long(
     neutral: tuple[float, float, float],
     shape: tuple[int, int] | None = None,
 ) -> RawFrame:
-    """The long exposure: noise-free, quantised to 14 bits, clipped at white.
+    """The long exposure: noise-free, quantised to 14 bits whatever the camera has, clipped at white.
 
     Args:
         light: clean planes, 1 = white of the long exposure.
@@ -62,7 +62,9 @@ def simulate_short(
     shading: Float[Tensor, "c h w"] | None = None,
     shape: tuple[int, int] | None = None,
 ) -> tuple[RawFrame, NoiseParameters]:
-    """A short exposure with the full noise of the camera, rounded to whole DN and clipped at white, not at black.
+    """A short exposure with the full noise of the camera, rounded and clipped at white, not at black.
+
+    Values are DN of 14 bits. The steps between them are the camera's: 4 DN where it has 12 bits, and never below 1.
 
     Args:
         light: clean planes, 1 = white of the long exposure; what is above it the short exposure may still hold.
@@ -78,12 +80,14 @@ def simulate_short(
     """
     if noise is None:
         noise = draw_noise(camera, iso, cfa, generator)
-    noise = replace(noise.rescaled(_sensor(cfa).saturation), quantisation=0.0)  # real rounding follows
-    capture = simulate_capture(light[None], torch.tensor([ratio]), noise, generator)[0] / ratio
+    noise = noise.rescaled(_sensor(cfa).saturation)
+    step = max(1.0, float(noise.quantisation))
+    smooth = replace(noise, quantisation=0.0)  # real rounding follows
+    capture = simulate_capture(light[None], torch.tensor([ratio]), smooth, generator)[0] / ratio
     if shading is not None:
         capture = capture + shading / noise.saturation
-    frame = _digitise(capture, cfa, shape, _metadata(camera, cfa, neutral, iso, shutter_of(ratio, iso)))
-    return frame, replace(noise, quantisation=1.0)
+    frame = _digitise(capture, cfa, shape, _metadata(camera, cfa, neutral, iso, shutter_of(ratio, iso)), step)
+    return frame, replace(noise, quantisation=step)
 
 
 def shutter_of(ratio: float, iso: float) -> float:
@@ -95,7 +99,8 @@ def draw_noise(camera: CameraProfile, iso: float, cfa: CFA, generator: torch.Gen
     """Noise of one capture at an ISO, from the camera's laws, with a colour bias from its calibration (Bayer only)."""
     bias = bool(camera.colour_bias) and cfa.is_bayer
     noise = camera.sample(torch.tensor([camera.gain(iso)]), "tukey", bias, generator)
-    return replace(noise.rescaled(_sensor(cfa).saturation), quantisation=1.0)
+    noise = noise.rescaled(_sensor(cfa).saturation)
+    return replace(noise, quantisation=max(1.0, float(noise.quantisation)))  # files hold whole DN
 
 
 def draw_shading(amplitude: float, cfa: CFA, size: int, generator: torch.Generator) -> DarkShading:
@@ -145,9 +150,12 @@ def _sensor(cfa: CFA) -> Sensor:
     return Sensor.uniform(cfa, BLACK if cfa.is_bayer else XTRANS_BLACK, WHITE)
 
 
-def _digitise(planes: Tensor, cfa: CFA, shape: tuple[int, int] | None, metadata: Metadata) -> RawFrame:
+def _digitise(
+    planes: Tensor, cfa: CFA, shape: tuple[int, int] | None, metadata: Metadata, step: float = 1.0
+) -> RawFrame:
+    """Whole multiples of a step, DN; black and white are where they are."""
     sensor = _sensor(cfa)
-    values = sensor.digitise(unpack(planes, cfa, shape))
+    values = step * (sensor.digitise(unpack(planes, cfa, shape)) / step).round()
     return RawFrame(values.round().clip(0, WHITE).astype("uint16"), sensor, metadata)
 
 

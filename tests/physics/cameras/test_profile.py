@@ -206,6 +206,25 @@ def test_beyond_measured_settings_the_laws_go_on_from_the_last_one() -> None:
             MEASURED.gain(iso)
 
 
+def test_columns_are_those_measured_and_follow_the_rows_beyond() -> None:
+    first, middle, last = MEASURED.settings
+    striped = replace(MEASURED, settings=(replace(first, column=0.2), middle, replace(last, column=0.8)))
+    ratio = striped.gain(25_600) / striped.gain(3200)
+    expected = {200: 0.2, 3200: 0.8, 25_600: 0.8 * ratio**SONY.row.slope}
+    for iso, deviation in expected.items():
+        noise = striped.at_iso(iso)
+        assert noise.column is not None
+        assert noise.column.item() == pytest.approx(deviation)
+        assert float(noise.read_variance - MEASURED.at_iso(iso).read_variance) == pytest.approx(deviation**2, rel=1e-3)
+        drawn = striped.sample(noise.gain)
+        assert drawn.column is not None
+        assert drawn.column.item() == pytest.approx(deviation)
+        scaled = drawn.rescaled(4 * drawn.saturation).column
+        assert scaled is not None
+        assert scaled.item() == pytest.approx(4 * deviation)
+    assert MEASURED.at_iso(200).column is MEASURED.sample(torch.ones(2)).column is SONY.at_iso(800).column is None
+
+
 def test_draws_have_the_rounding_of_the_nearest_setting() -> None:
     gain = torch.tensor([0.01, 0.3, 0.8, 1.5, 2.0, 50.0])
     assert MEASURED.sample(gain).quantisation.tolist() == [1, 1, 2, 2, 4, 4]

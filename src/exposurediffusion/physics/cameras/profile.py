@@ -144,9 +144,12 @@ class CameraProfile:
             return first + part * (last - first)
         return first * (last / first) ** part
 
-    def _scale(self, iso: float, name: Literal["gaussian_read", "tukey_read", "row"]) -> float:
-        """A scale of the noise by what was measured, DN; beyond the settings it follows its law from the last one."""
-        end, law = self._held(iso), getattr(self, name)
+    def _scale(self, iso: float, name: Literal["gaussian_read", "tukey_read", "row", "column"]) -> float:
+        """A scale of the noise by what was measured, DN; beyond the settings it follows its law from the last one.
+
+        Columns have no law of their own: they follow that of the rows.
+        """
+        end, law = self._held(iso), self.row if name == "column" else getattr(self, name)
         return self._measured(end, name) * (self.gain(iso) / self.gain(end)) ** law.slope
 
     def _nearest(self, iso: float) -> Setting:
@@ -200,6 +203,7 @@ class CameraProfile:
             noise,
             read=torch.tensor([self._scale(iso, "tukey_read" if tukey else "gaussian_read")]),
             row=torch.tensor([self._scale(iso, "row")]),
+            column=torch.tensor([self._scale(iso, "column")]) if self._has_columns else None,
             tukey_shape=torch.tensor([self._measured(iso, "tukey_shape")]) if tukey else None,
             quantisation=self._nearest(iso).quantisation,
         )
@@ -213,7 +217,8 @@ class CameraProfile:
     ) -> NoiseParameters:
         """Random parameters of a batch of captures at the given gains, drawn from the laws.
 
-        The rounding is that of the measured setting with the nearest gain. Black level errors are a row of the
+        The rounding is that of the measured setting with the nearest gain, and so is the deviation of columns, which
+        follows the law of the rows from there. Black level errors are a row of the
         calibration's; of a profile without such rows for the four planes of a Bayer frame, normal with their deviation.
         """
         law = self._tukey_law if read == "tukey" else self.gaussian_read
@@ -223,19 +228,26 @@ class CameraProfile:
             scale,
             row,
             _choose(self.shapes, gain, generator) if read == "tukey" else None,
-            quantisation=self._rounding(gain),
+            quantisation=self._nearest_to(gain, "quantisation") if self.settings else 1.0,
             colour_bias=self._bias(gain, generator) if colour_bias else None,
             black=torch.full_like(gain, self.black_deviation) if colour_bias else None,
             saturation=self.saturation,
             source=f"drawn from the profile {self.name}",
+            column=self._columns(gain) if self._has_columns else None,
         )
 
-    def _rounding(self, gain: Float[Tensor, "b"]) -> float | Float[Tensor, "b"]:
-        """Width of the steps at each gain, DN."""
-        if not self.settings:
-            return 1.0
-        gains, steps = torch.tensor([(one.gain, one.quantisation) for one in self.settings], device=gain.device).T
-        return steps[(gain[:, None] / gains).log().abs().argmin(dim=1)]
+    @property
+    def _has_columns(self) -> bool:
+        return any(setting.column for setting in self.settings)
+
+    def _columns(self, gain: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Standard deviation of the offsets of columns at each gain, DN."""
+        return self._nearest_to(gain, "column") * (gain / self._nearest_to(gain, "gain")) ** self.row.slope
+
+    def _nearest_to(self, gain: Float[Tensor, "b"], name: str) -> Float[Tensor, "b"]:
+        """A field of the measured setting whose gain is nearest to each of these, in the logarithm."""
+        gains, values = torch.tensor([(one.gain, getattr(one, name)) for one in self.settings], device=gain.device).T
+        return values[(gain[:, None] / gains).log().abs().argmin(dim=1)]
 
     def _bias(self, gain: Float[Tensor, "b"], generator: torch.Generator | None) -> Float[Tensor, "b planes"]:
         """A black level error per plane of a Bayer frame, DN."""
