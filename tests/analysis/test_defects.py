@@ -245,12 +245,12 @@ def _with_holes(cfa: CFA) -> RawFrame:
 def _noticed(frame: RawFrame) -> np.ndarray:
     """Row, column and deviations of all sites that stand out, above and below."""
     band = next(defects._bands(frame, listed_defects(frame)))
-    above, below = (np.stack(found) for found in defects._beyond(band, frame, NOISE).values())
+    above, below = (np.stack(found) for found in defects._beyond(band, frame, defects._Noise.of(NOISE)).values())
     return np.concatenate([above[:, np.lexsort(above[:2])], below[:, np.lexsort(below[:2])]], axis=1)
 
 
 def _all_suspected(
-    tiles: np.ndarray, cfa: CFA, kind: int, noise: NoiseParameters
+    tiles: np.ndarray, cfa: CFA, kind: int, noise: defects._Noise
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     y, x = np.nonzero(np.ones(defects._inner(tiles, cfa, kind).shape, bool))
     yield from ((sign, y, x) for sign in (1, -1))
