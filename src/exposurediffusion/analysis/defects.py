@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from exposurediffusion.analysis.foretelling import foretold_at
 from exposurediffusion.analysis.neighbourhood import (
-    DOWN,
     FAR,
     REACH,
-    RIGHT,
+    SIDE,
     black_at,
     colours_around,
     kinds_of,
@@ -105,7 +105,8 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
         alone = _alone(frame, sites, known, sign, row, column)
         apart = sites.copy()
         apart[row[alone], column[alone]] = True  # in clusters of three, the ends are no light on the middle
-        near = ~alone & _in_reach(frame, row[alone], column[alone])[row, column]
+        near = np.nonzero(~alone)[0]
+        near = near[sliding_window_view(np.pad(apart, REACH), (SIDE, SIDE))[row[near], column[near]].any(axis=(1, 2))]
         alone[near] = _alone(frame, apart, known, sign, row[near], column[near])
         company = _company(frame, row[~alone], column[~alone], away[~alone])[:, row // _CELL, column // _CELL]
         defects = alone & (far > _BEYOND[sign]) & (away > np.maximum(_AWAY, _TIMES * company[0]))
@@ -182,20 +183,23 @@ def _suspects(tiles: np.ndarray, cfa: CFA, kind: int, noise: _Noise) -> Iterator
     """Sites that may be noticed: sign, row and column in tiles.
 
     The lesser of two neighbours is exceeded by one at least, so that the largest such value is a bound of the second
-    of all: of one site in a hundred or so, all neighbours have to be ranked.
+    of all, as the least of the greater ones is of the last but one: of one site in a hundred or so, all neighbours have
+    to be ranked.
     """
     values, neighbours = _inner(tiles, cfa, kind), _neighbours(tiles, cfa, kind)
     pairs = list(zip(neighbours[::2], neighbours[1::2], strict=False))
+    second, last_but_one = np.minimum(*pairs[0]), np.maximum(*pairs[0])
+    for pair in pairs[1:]:
+        np.fmax(second, np.minimum(*pair), out=second)
+        np.fmin(last_but_one, np.maximum(*pair), out=last_but_one)
     gain, variance = (_NOTICED_NEARLY**2 * x for x in noise)
-    for sign, inner, outer in ((1, np.minimum, np.fmax), (-1, np.maximum, np.fmin)):
-        bound = inner(*pairs[0])
-        for pair in pairs[1:]:
-            outer(bound, inner(*pair), out=bound)
-        beyond = values - bound if sign > 0 else bound - values
-        np.multiply(beyond, np.abs(beyond), out=beyond)
-        beyond -= gain * np.maximum(bound if sign > 0 else values, 0, out=bound)  # the darker: its noise is less
-        y, x = np.nonzero(~(beyond <= variance))  # true of what is unknown, too
-        yield sign, y, x
+    for sign, beyond, darker in ((1, values - second, second), (-1, last_but_one - values, values)):
+        excess = beyond * np.abs(beyond)
+        excess -= gain * np.maximum(darker, 0)  # the darker: its noise is less
+        y, x = np.nonzero(~(excess <= variance))  # true of what is unknown, too
+        spread = (second[y, x] - last_but_one[y, x]) / _RANGE
+        kept = ~(beyond[y, x] <= _NOTICED_NEARLY * spread)
+        yield sign, y[kept], x[kept]
 
 
 def _inner(tiles: np.ndarray, cfa: CFA, kind: int, down: int = 0, right: int = 0) -> np.ndarray:
@@ -209,14 +213,6 @@ def _inner(tiles: np.ndarray, cfa: CFA, kind: int, down: int = 0, right: int = 0
 def _neighbours(tiles: np.ndarray, cfa: CFA, kind: int) -> list[np.ndarray]:
     """The nearest neighbours of all sites of one kind, each like `_inner`."""
     return [_inner(tiles, cfa, kind, down, right) for down, right in nearest_of_colour(cfa, kind)]
-
-
-def _in_reach(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sites that have one of the places in their window: bool, (rows, columns)."""
-    near = np.zeros((frame.shape[0] + 2 * REACH, frame.shape[1] + 2 * REACH), bool)
-    for down, right in zip(DOWN + REACH, RIGHT + REACH, strict=True):
-        near[row + down, column + right] = True
-    return near[REACH:-REACH, REACH:-REACH]
 
 
 def _at_border(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray:
