@@ -33,7 +33,7 @@ _BEYOND = {1: 4.0, -1: 5.0}  # deviations beyond the second of the neighbours, w
 _BEYOND_IF_MANY = {1: 2.5, -1: 5.0}
 _AWAY = 4.0  # deviations away from what the sites around foretell
 _COMPANY = 3.5  # deviations away from it from which a site is company
-_TIMES, _TIMES_IF_MANY = 3.0, 2.0  # as far away as the company
+_TIMES, _TIMES_IF_MANY = 4.0, 2.0  # as far away as the company
 _DOUBTFUL = 6.0  # deviations beyond the neighbours from which a site foretells nothing of others
 _BORDER = 0.85  # deviations by which the second of three neighbours is less than that of eight
 _PLAINLY = 8.0  # deviations away that are no chance
@@ -77,9 +77,9 @@ def find_defects(frame: RawFrame, noise: NoiseParameters) -> np.ndarray:
 
     A site is a defect if (1) it lies more than 4 deviations of the noise beyond all but one of its nearest neighbours
     of its colour, and away from what the sites around foretell; (2) its eight adjacent sites have no share of its
-    excess; and (3) no site of its surroundings (24 sites or so) that fails (2) is a third as far from what is foretold
-    there: that would be texture. In a frame with many plain defects, 2.5 deviations beyond the neighbours are enough,
-    company of half as much is allowed, and one cell of the surroundings may hold more. Two adjacent sites of 20
+    excess; and (3) no site of its surroundings (24 sites or so) that fails (2) is a quarter as far from what is
+    foretold there: that would be texture. In a frame with many plain defects, 2.5 deviations beyond the neighbours are
+    enough, company of half as much is allowed, and one cell of the surroundings may hold more. Two adjacent sites of 20
     deviations and more are two defects; of less, they may be a star and stay. A dark defect stands out by 5 deviations
     and has lost half of its light.
 

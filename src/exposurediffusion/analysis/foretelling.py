@@ -8,17 +8,18 @@ from exposurediffusion.analysis.neighbourhood import FAR, colours_around, kinds_
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 
-SAMPLES = 1 << 13  # sites of each kind that a law is fitted to
+_SAMPLES = 1 << 13  # sites of each kind that a law is fitted to
+_ENOUGH = 1 << 11  # of them where it is only looked who stands out: 36 kinds of an X-Trans frame take their time
 _PART = 1 << 13  # places worked on at a time
 _RIDGE = 1e-3  # of the mean square difference: where there is nothing to learn, the law is the mean of the colour
 
 
-def fit_law(frame: RawFrame, unknown: np.ndarray, kind: int) -> np.ndarray:
+def fit_law(frame: RawFrame, unknown: np.ndarray, kind: int, samples: int = _SAMPLES) -> np.ndarray:
     """Weights of the differences of a window (49), by ridge regression over evenly spread sites of one kind."""
     period = frame.sensor.cfa.period
     first = divmod(kind, period)
     down, across = (-(-(size - start) // period) for size, start in zip(frame.shape, first, strict=True))
-    chosen = np.arange(0, down * across, max(1, down * across // SAMPLES))
+    chosen = np.arange(0, down * across, max(1, down * across // samples))
     row, column = chosen // across * period + first[0], chosen % across * period + first[1]
     windows = windows_at(frame, unknown, row, column)
     mean, differences = _differences(windows, colours_around(frame.sensor.cfa, kind))
@@ -60,7 +61,7 @@ def foretold_at(frame: RawFrame, unknown: np.ndarray, row: np.ndarray, column: n
     """DN above black that the sites around places foretell, (n) float32; NaN where none of the colour is known."""
     values, kinds = np.empty(len(row), np.float32), kinds_of(frame.sensor.cfa, row, column)
     for kind in np.unique(kinds):
-        of_kind, law = np.nonzero(kinds == kind)[0], fit_law(frame, unknown, int(kind))
+        of_kind, law = np.nonzero(kinds == kind)[0], fit_law(frame, unknown, int(kind), _ENOUGH)
         for part in np.split(of_kind, range(_PART, len(of_kind), _PART)):
             values[part] = foretold(
                 windows_at(frame, unknown, row[part], column[part]), frame.sensor.cfa, int(kind), law
