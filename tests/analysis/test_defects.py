@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from exposurediffusion.analysis import defects
+from exposurediffusion.analysis import defects, foretelling
 from exposurediffusion.analysis.defects import defects_of_dark, find_defects, listed_defects
 from exposurediffusion.analysis.mending import mend
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb
@@ -136,6 +136,34 @@ def test_twin_without_the_look_at_adjacent_sites_eats_stars(monkeypatch: pytest.
     assert _kept(CFA("RGGB"), 40, 1.6) < 0.95
 
 
+def test_stars_among_many_hot_sites_keep_their_flux() -> None:
+    cfa = CFA("RGGB")
+    stars = _stars(cfa, 7, 2.0)
+    plain = _frame(SKY + stars, cfa)
+    frame, sites = _hot(plain, 0.001, 1500)
+    found = find_defects(frame, NOISE)
+    assert found[sites].mean() > 0.9
+    lost = (plain.mosaic.astype(float) - mend(frame, found).mosaic)[~sites].sum()
+    assert lost < 0.05 * stars.sum()
+
+
+def _found_among_stars() -> float:
+    """Share of warm sites found in a field of bright stars that are too large to be taken for one."""
+    frame, sites = _hot(_frame(SKY + _stars(CFA("RGGB"), 100, 2.5), CFA("RGGB")), 0.001, 300)
+    found = find_defects(frame, NOISE)
+    assert (found & ~sites).mean() < 1e-4
+    return float(found[sites].mean())
+
+
+def test_texture_that_is_foretold_is_no_company() -> None:
+    assert _found_among_stars() > 0.4
+
+
+def test_twin_that_foretells_the_mean_of_the_colour_finds_too_much_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foretelling, "fit_law", lambda *_: np.zeros(49))
+    assert _found_among_stars() < 0.2
+
+
 def _highlights() -> tuple[RawFrame, np.ndarray]:
     """Texture as fine as the sites: random glints of one to three sites on dark ground."""
     draw = np.random.default_rng(5)
@@ -245,12 +273,12 @@ def _with_holes(cfa: CFA) -> RawFrame:
 def _noticed(frame: RawFrame) -> np.ndarray:
     """Row, column and deviations of all sites that stand out, above and below."""
     band = next(defects._bands(frame, listed_defects(frame)))
-    above, below = (np.stack(found) for found in defects._beyond(band, frame, NOISE).values())
+    above, below = (np.stack(found) for found in defects._beyond(band, frame, defects._Noise.of(NOISE)).values())
     return np.concatenate([above[:, np.lexsort(above[:2])], below[:, np.lexsort(below[:2])]], axis=1)
 
 
 def _all_suspected(
-    tiles: np.ndarray, cfa: CFA, kind: int, noise: NoiseParameters
+    tiles: np.ndarray, cfa: CFA, kind: int, noise: defects._Noise
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     y, x = np.nonzero(np.ones(defects._inner(tiles, cfa, kind).shape, bool))
     yield from ((sign, y, x) for sign in (1, -1))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import RawFrame
 
 REACH = 3  # sites to each side: in every array, 7x7 sites have eight neighbours of each colour
+SIDE = 2 * REACH + 1
 
 DOWN, RIGHT = (offset.ravel() for offset in np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
 """Row and column of each site of a window less those of its centre, (49)."""
@@ -42,10 +44,19 @@ def black_at(frame: RawFrame, row: np.ndarray, column: np.ndarray) -> np.ndarray
 
 
 def windows_at(frame: RawFrame, unknown: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The window around each place: DN above black, NaN where it is `unknown` or outside the frame; (n, 49) float32."""
-    row, column = row[:, None] + DOWN, column[:, None] + RIGHT
-    rows, columns = frame.shape
-    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-    places = row.clip(0, rows - 1), column.clip(0, columns - 1)
-    light = frame.mosaic[places].astype(np.float32) - black_at(frame, row, column)
-    return np.where(inside & ~unknown[places], light, np.float32(np.nan))
+    """The window around each of some places of one kind: DN above black, (n, 49) float32.
+
+    NaN stands for what is `unknown` or outside the frame.
+    """
+    light = np.empty((len(row), SIDE**2), np.float32)
+    inner = np.minimum(row, frame.shape[0] - 1 - row) >= REACH
+    inner &= np.minimum(column, frame.shape[1] - 1 - column) >= REACH
+    if inner.any():
+        first = row[inner] - REACH, column[inner] - REACH
+        values, hidden = (sliding_window_view(x, (SIDE, SIDE))[first] for x in (frame.mosaic, unknown))
+        light[inner] = np.where(hidden, np.float32(np.nan), values).reshape(-1, SIDE**2)
+    down, right = row[~inner, None] + DOWN, column[~inner, None] + RIGHT
+    places = down.clip(0, frame.shape[0] - 1), right.clip(0, frame.shape[1] - 1)
+    outside = (places[0] != down) | (places[1] != right)
+    light[~inner] = np.where(outside | unknown[places], np.float32(np.nan), frame.mosaic[places])
+    return light - black_at(frame, row[:1, None] + DOWN, column[:1, None] + RIGHT)
