@@ -57,7 +57,9 @@ def test_compiled_is_called_as_the_network_is(saturation: float) -> None:
     model = network(NETWORKS["all planes"])
     twin = Compiled(model, run(to_onnx(model)))
     state = torch.rand((2, 4, 21, 34), generator=torch.Generator().manual_seed(1))
-    conditions = Conditions(*torch.tensor([[90.0, 40.0], [1.3, 2.0], [6.0, 9.0]]), saturation, state.flip(-1))
+    conditions = Conditions(
+        torch.tensor([90.0, 40.0]), torch.tensor([1.3, 2.0]), torch.tensor([6.0, 9.0]), saturation, state.flip(-1)
+    )
     exposure = torch.tensor([3.0, 2.0])
     torch.testing.assert_close(
         twin(state, exposure, conditions).image, model(state, exposure, conditions).image, atol=1e-5, rtol=0
@@ -71,7 +73,7 @@ def test_compiled_is_called_as_the_network_is(saturation: float) -> None:
 def test_bayer_weights_work_on_xtrans_planes_compiled() -> None:
     model = network(NETWORKS["all planes"])
     state = torch.rand((1, 9, 16, 16), generator=torch.Generator().manual_seed(2))
-    conditions = Conditions(*torch.tensor([[90.0], [1.3], [6.0]]), 15583.0, state)
+    conditions = Conditions(torch.tensor([90.0]), torch.tensor([1.3]), torch.tensor([6.0]), 15583.0, state)
     ours, twin = (BayerOnXTrans(each) for each in (model, Compiled(model, run(to_onnx(model)))))
     exposure = torch.ones(1)
     torch.testing.assert_close(

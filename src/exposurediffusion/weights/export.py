@@ -58,7 +58,7 @@ def export_onnx(path: Path, model: TrainedDenoiser, size: tuple[int, int] | None
     if not worst <= AGREEMENT:
         raise ValueError(f"{path}: ONNX Runtime differs by {worst:.2g} of white from PyTorch; nothing was written")
     check, content = path.with_name(f"{path.stem}-check.npz"), io.BytesIO()
-    np.savez(content, **known)
+    np.savez(content, **known)  # type: ignore[arg-type] (no array is called allow_pickle)
     for file, text in ((check, content.getvalue()), (path, graph)):
         with atomic(file) as stream:
             stream.write(text)
