@@ -1,10 +1,11 @@
-"""Time and memory of `expose enhance`, all in, against the plain forwards that it replaces.
+"""Time and memory of `expose enhance`, all in, by every engine, against the plain forwards that it replaces.
 
     python benchmarks/enhance.py [--megapixels 12 61] [--repeats 5] [--steps 2] [--output results.json]
 
 Programs, each a process of its own, taken in turn: `expose enhance` (read, T + 1 evaluations, write DNG) of a
-simulated frame, and as many plain fp32 whole-frame forwards of the same network, without reading or writing (what the
-authors' scripts do). Figures: seconds and peak resident memory, the median of the repeats, and the ratio of the two.
+simulated frame by each engine; as many plain fp32 whole-frame forwards of the same network, without reading or writing;
+and the authors' way, three of their UNet of width 32. Figures: seconds and peak resident memory, the median of the
+repeats, and how many times as fast as the authors' way.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 import tyro
 
 from exposurediffusion.dng.writer import write_dng
+from exposurediffusion.models.unet import UNet
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.weights.file import load
@@ -46,15 +48,17 @@ def make_frame(megapixels: int, path: Path) -> None:
     write_dng(path, RawFrame(mosaic, Sensor.uniform(CFA("RGGB"), 512, 16383), metadata))
 
 
-def plain_forwards(megapixels: int, evaluations: int) -> None:
-    """The reference: fp32, NCHW, the whole frame at once."""
-    model = load()
+def plain_forwards(megapixels: int, evaluations: int, width: int | None) -> None:
+    """The reference: fp32, NCHW, the whole frame at once; of the embedded network, or of a UNet of some width."""
+    network = load().backbone if width is None else UNet(8, 9, width)
     rows, columns = SIZES[megapixels]
-    x = torch.rand(1, model.config.in_channels, rows // 2, columns // 2)
+    multiple = int(network.multiple)  # type: ignore[arg-type]
+    planes = 8 if width else load().config.in_channels
+    x = torch.rand(1, planes, rows // 2 // multiple * multiple, columns // 2 // multiple * multiple)
     started = time.perf_counter()
     with torch.inference_mode():
         for _ in range(evaluations):
-            model.backbone(x)
+            network(x)
     print(time.perf_counter() - started)  # without the start of Python, which `expose enhance` is charged for
 
 
@@ -85,8 +89,10 @@ def main(
     megapixels: tuple[int, ...] = (12,),
     repeats: int = 5,
     steps: int = 2,
+    engines: tuple[str, ...] = ("torch", "openvino", "onnx"),
     output: Path | None = None,
     plain: int | None = None,
+    width: int | None = None,
 ) -> None:
     """Measure in turn and print medians.
 
@@ -94,11 +100,12 @@ def main(
         megapixels: of the frames, 12 and 61 are known.
         repeats: of each program.
         steps: simulated exposures; one evaluation more than that.
+        engines: to measure.
         output: JSON file.
-        plain: (used by itself) run this many plain forwards and stop.
+        plain, width: (used by itself) run this many plain forwards, of a UNet of this width, and stop.
     """
     if plain is not None:
-        plain_forwards(megapixels[0], plain)
+        plain_forwards(megapixels[0], plain, width)
         return
     evaluations = steps + 1
     results = []
@@ -106,26 +113,25 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "frame.dng", Path(folder) / "out.dng"
             make_frame(size, source)
-            programs = {
-                "expose enhance": [
-                    sys.executable, "-m", "exposurediffusion", "enhance", str(source), "-o", str(target),
-                    "--ratio", str(RATIO), "--steps", str(steps), "--overwrite",
-                ],
-                "plain fp32 forwards": [
-                    sys.executable, __file__, "--megapixels", str(size), "--plain", str(evaluations),
-                ],
-            }  # fmt: skip
+            enhance = [
+                sys.executable, "-m", "exposurediffusion", "enhance", str(source), "-o", str(target),
+                "--ratio", str(RATIO), "--steps", str(steps), "--overwrite",
+            ]  # fmt: skip
+            forwards = [sys.executable, __file__, "--megapixels", str(size), "--plain"]
+            programs = {f"expose enhance, {engine}": [*enhance, "--engine", engine] for engine in engines}
+            programs["plain fp32 forwards"] = [*forwards, str(evaluations)]
+            programs["the authors' way"] = [*forwards, "3", "--width", "32"]
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
             for _ in range(repeats):
                 for name, command in programs.items():
                     runs[name].append(measured(command))
+        authors = median(run["seconds"] for run in runs["the authors' way"])
         for name, figures in runs.items():
             row = {"program": name, "megapixels": size, "evaluations": evaluations, "runs": figures}
             row |= {key: median(run[key] for run in figures) for key in ("seconds", "peak_gb")}
             results.append(row)
-            print(f"{size} MP  {name:<20} {row['seconds']:7.2f} s  {row['peak_gb']:.2f} GB", flush=True)
-        ratio = results[-1]["seconds"] / results[-2]["seconds"]
-        print(f"{size} MP  ratio {ratio:.2f}")
+            times = f"{authors / row['seconds']:.2f} times as fast as the authors' way"
+            print(f"{size} MP  {name:<24} {row['seconds']:7.2f} s  {row['peak_gb']:.2f} GB  {times}", flush=True)
     if output is not None:
         output.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
 
