@@ -33,7 +33,7 @@ def cameras(validate: tuple[Path, ...] = (), json: Flag = False) -> int:
 
 
 def _list(summary: Summary) -> None:
-    folder = Path(str(resources.files("exposurediffusion.physics"))) / "cameras"
+    folder = Path(str(resources.files("exposurediffusion.physics.cameras"))) / "calibrated"
     shipped = {folder / f"{name}.json": profile for name, profile in calibrated_cameras().items()}
     rows = []
     for path, profile in (user_cameras(note) | shipped).items():
