@@ -13,6 +13,7 @@ from exposurediffusion.cli.photographs.jobs import Format, find_jobs
 from exposurediffusion.cli.photographs.outputs import ResultOptions
 from exposurediffusion.cli.photographs.queue import Queue
 from exposurediffusion.datasets.dark_frames import load_dark_shading
+from exposurediffusion.enhancement.engines import choose_engine
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
@@ -87,6 +88,7 @@ def enhance(
         if options.camera != "auto":
             load_profile(options.camera)
         model = load(weights).to(find_device(device))
+        choose_engine(options.engine, model, options.precision, 0)  # one that cannot serve is refused once
         if options.dark is not None and not options.dark.is_file():
             raise UsageError(f"--dark {options.dark}: no such file")
         dark = None if options.dark is None else read_raw(options.dark)
