@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 
 from exposurediffusion.cli.console import Flag, Output, Summary, UsageError, as_usage
-from exposurediffusion.weights.export import export_onnx
 from exposurediffusion.weights.file import load
+from exposurediffusion.weights.onnx_file import export_onnx
 
 
 def export(
