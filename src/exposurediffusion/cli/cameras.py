@@ -6,7 +6,8 @@ import json as jsonlib
 from importlib import resources
 from pathlib import Path
 
-from exposurediffusion.cli.console import Flag, Summary, note, print_table, reason
+from exposurediffusion.cli.console import Flag, Summary, note, print_table
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.camera import (
     CameraProfile,
     calibrated_cameras,

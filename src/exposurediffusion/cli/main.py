@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.cli.arguments import as_words, parse, settings, take
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush, reason
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush
 from exposurediffusion.files.made import MadeOtherwise
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {

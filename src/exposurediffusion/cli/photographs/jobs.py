@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from exposurediffusion.cli.console import Summary, UsageError
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.photographs.photograph import FORMATS, SUFFIXES, Format, Job
 
-Format = Literal["dng", "tiff", "tif", "png", "jpeg", "jpg"]
-_FORMATS: dict[str, Format] = {"tif": "tiff", "jpg": "jpeg"}
-_SUFFIXES: dict[Format, str] = {"tiff": ".tif", "jpeg": ".jpg"}
 _KNOWN = ("dng", "tif", "tiff", "png", "jpg", "jpeg")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One raw file, and the files to make of it.
-
-    Attributes:
-        source: the raw file.
-        target: the result.
-        format: of the target; tiff and jpeg, not tif and jpg.
-        kept_maps: names of the maps that are written beside it.
-    """
-
-    source: Path
-    target: Path
-    format: Format
-    kept_maps: tuple[str, ...] = ()
-
-    @property
-    def maps(self) -> dict[str, Path]:
-        """The files of the maps, by their names."""
-        return {name: self.target.with_name(f"{self.target.stem}-{name}.tif") for name in self.kept_maps}
-
-    @property
-    def comparison(self) -> Path:
-        """The page with capture and result."""
-        return self.target.with_name(f"{self.target.stem}-compare.html")
 
 
 def find_jobs(
@@ -59,7 +28,7 @@ def find_jobs(
     """
     several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
     is_folder = output is not None and (output.is_dir() or several or not output.suffix)
-    format = None if format is None else _FORMATS.get(format, format)
+    format = None if format is None else FORMATS.get(format, format)
     if output is not None and several and _format_of(output) and not output.is_dir():
         raise UsageError(f"{output} is one file, but there are several inputs: give a folder")
     if output is not None and not is_folder:
@@ -70,7 +39,7 @@ def find_jobs(
             raise UsageError(f"{output} is not a {format} file: leave --format out, or change the name")
         format = known
     chosen = format or "dng"
-    suffix = _SUFFIXES.get(chosen, f".{chosen}")
+    suffix = SUFFIXES.get(chosen, f".{chosen}")
     jobs = []
     for source, folder in find_sources(inputs, recursive, summary, output if is_folder else None).items():
         if output is None:
@@ -85,7 +54,7 @@ def find_jobs(
 
 def _format_of(path: Path) -> Format | None:
     name = path.suffix.lower().removeprefix(".")
-    return next((_FORMATS.get(known, known) for known in _KNOWN if known == name), None)
+    return next((FORMATS.get(known, known) for known in _KNOWN if known == name), None)
 
 
 def find_sources(
