@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import wraps
 from math import log2
@@ -156,8 +156,17 @@ def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
     return min(decided.ratio, 2.0 ** next(fits, HEADROOM))
 
 
-def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
-    """The estimate in [0, 1] of one exposure, or the mean of several and their spread; rows and columns levelled."""
+class _Beginning(NamedTuple):
+    """What an exposure begins with: the capture, rows and columns levelled, limited; and what came out of it, DN."""
+
+    capture: Tensor
+    denoise: SharedBeginning
+    conditions: Conditions
+    rows: np.ndarray | None
+    columns: np.ndarray | None
+
+
+def _begin(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Beginning:
     ticks = [tick]
 
     def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
@@ -173,17 +182,44 @@ def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -
     lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
     capture = _limited(levelled.capture, decided)
     beginning = first(levelled.capture) if levelled.estimate is None else levelled.estimate
-    denoise = SharedBeginning(tiled(capture), beginning)
-    conditions = Conditions.of(noise, decided.ratio)
+    return _Beginning(
+        capture, SharedBeginning(tiled(capture), beginning), Conditions.of(noise, decided.ratio), lines[0], lines[1]
+    )
+
+
+def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
+    """The estimate in [0, 1] of one exposure, or the mean of several and their spread; rows and columns levelled."""
+    begun = _begin(network, decided, tick)
 
     def estimate(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return last(decided.sampling.run(denoise, capture, conditions, generator=generator)).clamp(0, 1)
+        run = decided.sampling.run(begun.denoise, begun.capture, begun.conditions, generator=generator)
+        return last(run).clamp(0, 1)
 
     seeds = range(decided.options.seed, decided.options.seed + decided.options.samples)
     if len(seeds) == 1:
-        return _Exposed(estimate(seeds[0]), None, *lines)
-    return _Exposed(*mean_and_spread(estimate(seed) for seed in seeds), *lines)
+        return _Exposed(estimate(seeds[0]), None, begun.rows, begun.columns)
+    return _Exposed(*mean_and_spread(estimate(seed) for seed in seeds), begun.rows, begun.columns)
+
+
+def exposure_steps(
+    model: TrainedDenoiser | Denoise, decided: EnhancePlan
+) -> Iterator[tuple[float, RawFrame, RawFrame]]:
+    """The exposure as it goes on, for those who want to look.
+
+    Args:
+        model, decided: of `run_plan`.
+
+    Yields:
+        `decided.sampling.steps` + 1 times: the exposure, relative to the capture's; the state, which is what has been
+        collected by then; and the clean image that the network sees in it. Both at reference brightness, highlights
+        clipped; the network is overruled nowhere.
+    """
+    begun = _begin(_network(decided.frame, model), decided, lambda: None)
+    generator = torch.Generator().manual_seed(decided.options.seed)
+    for step in decided.sampling.run(begun.denoise, begun.capture, begun.conditions, generator=generator):
+        state, estimate = (decided.frame.with_planes(x[0].clamp(0, 1)) for x in (step.state, step.estimate))
+        yield float(step.exposure), state, estimate
 
 
 def _limited(capture: Tensor, decided: EnhancePlan) -> Tensor:

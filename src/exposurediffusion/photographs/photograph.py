@@ -27,6 +27,12 @@ class Job:
     format: Format
     kept_maps: tuple[str, ...] = ()
 
+    @staticmethod
+    def beside(source: Path, format: Format, kept_maps: tuple[str, ...] = ()) -> Job:
+        """With its result beside the raw file, as NAME-enhanced."""
+        suffix = SUFFIXES.get(format, f".{format}")
+        return Job(source, source.with_name(f"{source.stem}-enhanced{suffix}"), format, kept_maps)
+
     @property
     def maps(self) -> dict[str, Path]:
         """The files of the maps, by their names."""

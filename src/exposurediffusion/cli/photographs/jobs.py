@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from exposurediffusion.cli.console import Summary, UsageError
 from exposurediffusion.datasets.listing import find_raws
-from exposurediffusion.photographs.photograph import FORMATS, SUFFIXES, Format, Job
+from exposurediffusion.photographs.photograph import FORMATS, Format, Job
 
 _KNOWN = ("dng", "tif", "tiff", "png", "jpg", "jpeg")
 
@@ -39,16 +40,14 @@ def find_jobs(
             raise UsageError(f"{output} is not a {format} file: leave --format out, or change the name")
         format = known
     chosen = format or "dng"
-    suffix = SUFFIXES.get(chosen, f".{chosen}")
     jobs = []
     for source, folder in find_sources(inputs, recursive, summary, output if is_folder else None).items():
-        if output is None:
-            target = source.with_name(f"{source.stem}-enhanced{suffix}")
-        elif is_folder:
-            target = output / source.relative_to(folder).with_suffix(suffix)
-        else:
-            target = output
-        jobs.append(Job(source, target, chosen, kept_maps))
+        job = Job.beside(source, chosen, kept_maps)
+        if output is not None and is_folder:
+            job = replace(job, target=output / source.relative_to(folder).with_suffix(job.target.suffix))
+        elif output is not None:
+            job = replace(job, target=output)
+        jobs.append(job)
     return jobs
 
 

@@ -1,0 +1,84 @@
+"""Work in processes of its own, each of which may die without taking the page along."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class WorkerDied(RuntimeError):
+    """The process that did the work is gone."""
+
+
+class NotWanted(Exception):
+    """Whoever asked is gone before the work began."""
+
+
+async def _wanted() -> bool:
+    return True
+
+
+class Worker:
+    """One process, which is started anew where it died.
+
+    Attributes:
+        begin, arguments: called in each new process first.
+    """
+
+    def __init__(self, begin: Callable[..., None], *arguments: Any) -> None:
+        self.begin, self.arguments = begin, arguments
+        self._pool: ProcessPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+
+    async def do(
+        self, function: Callable[..., R], *arguments: Any, wanted: Callable[[], Awaitable[bool]] = _wanted
+    ) -> R:
+        """`function(*arguments)` there, after all that was asked for before.
+
+        Raises:
+            WorkerDied: the process ended in the middle; the next call begins a new one.
+            NotWanted: nobody waits for it any more, as `wanted` says when its turn comes.
+        """
+        async with self._turn:
+            if not await wanted():
+                raise NotWanted
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, context, _begin, (self.begin, self.arguments))
+            try:
+                return await asyncio.wrap_future(self._pool.submit(function, *arguments))
+            except BrokenProcessPool as error:
+                self._pool.shutdown(wait=False)
+                self._pool = None
+                raise WorkerDied(
+                    "the process that worked on this photograph ended unexpectedly (a damaged file, or not enough "
+                    "memory); the page goes on: try again, or another photograph"
+                ) from error
+
+    def stop(self) -> None:
+        """End the process after what it is doing."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _begin(begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the page's own process, which ends this one
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    begin(*arguments)
