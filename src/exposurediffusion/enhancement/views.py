@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch.nn.functional import avg_pool2d
 
-from exposurediffusion.enhancement.plan import EnhancePlan
+from exposurediffusion.enhancement.exposing import begin, in_tiles, limited, network_for
+from exposurediffusion.enhancement.frame import Enhanced, shoulder
+from exposurediffusion.enhancement.plan import EnhancePlan, amplified
+from exposurediffusion.enhancement.strength import blend
+from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pack, packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame, Sensor
+from exposurediffusion.process.exposure import Denoise
+from exposurediffusion.process.faithful import faithful
+from exposurediffusion.weights.file import TrainedDenoiser
 
 GRID = 64
 """Packed pixels: parts begin on multiples of this, so that what works in cells sees the cells of the whole."""
@@ -62,3 +71,45 @@ def part(decided: EnhancePlan, window: tuple[int, int, int, int]) -> tuple[Enhan
     metadata = replace(frame.metadata, crop=None, user_crop=None)
     cut = RawFrame(frame.mosaic[top:bottom, left:right], frame.sensor.shifted(top, left), metadata)
     return replace(decided, frame=cut), (top, left)
+
+
+@torch.inference_mode()
+def glance(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> Enhanced:
+    """What one evaluation shows (T = 0): rows and columns are not levelled, highlights are the capture's own.
+
+    Args:
+        model, decided: of `run_plan`.
+
+    Returns:
+        The frame at reference brightness, with what is brighter than white.
+    """
+    capture, noise, options = amplified(decided.frame, decided.ratio), decided.noise, decided.options
+    seen = limited(capture, decided)
+    tiles = in_tiles(network_for(decided.frame, model), decided, Conditions.of(noise, decided.ratio, seen))
+    estimate, overruled = tiles(seen, torch.ones(1)).clamp_(0, 1), None
+    if options.faithful:
+        before, estimate = estimate, faithful(estimate[0], capture[0], decided.ratio, noise)[None]
+        overruled = unpack((estimate - before)[0], decided.frame.sensor.cfa, decided.frame.shape).numpy()
+    estimate = torch.lerp(estimate, capture, shoulder(estimate))
+    estimate = blend(estimate, decided.frame, decided.ratio, decided.luma, decided.chroma)
+    return Enhanced(decided.frame.with_planes(estimate[0]), overruled)
+
+
+def exposure_steps(
+    model: TrainedDenoiser | Denoise, decided: EnhancePlan
+) -> Iterator[tuple[float, RawFrame, RawFrame]]:
+    """The exposure as it goes on, for those who want to look.
+
+    Args:
+        model, decided: of `run_plan`.
+
+    Yields:
+        `decided.sampling.steps` + 1 times: the exposure, relative to the capture's; the state, which is what has been
+        collected by then; and the clean image that the network sees in it. Both at reference brightness, highlights
+        clipped; the network is overruled nowhere.
+    """
+    begun = begin(network_for(decided.frame, model), decided)
+    generator = torch.Generator().manual_seed(decided.options.seed)
+    for step in decided.sampling.run(begun.denoise, begun.capture, begun.conditions, generator=generator):
+        state, estimate = (decided.frame.with_planes(x[0].clamp(0, 1)) for x in (step.state, step.estimate))
+        yield float(step.exposure), state, estimate

@@ -20,9 +20,10 @@ from scipy.ndimage import maximum_filter
 
 from exposurediffusion.analysis.black import with_true_black
 from exposurediffusion.enhancement.corrections import Prepared
-from exposurediffusion.enhancement.frame import Enhanced, exposure_steps, run_plan
+from exposurediffusion.enhancement.exposing import Exposed, exposed
+from exposurediffusion.enhancement.frame import Enhanced, finished
 from exposurediffusion.enhancement.plan import EnhancePlan, auto_ratio, decide, make_ready
-from exposurediffusion.enhancement.views import part, smaller
+from exposurediffusion.enhancement.views import exposure_steps, glance, part, smaller
 from exposurediffusion.files.develop import shown_window
 from exposurediffusion.models.device import find_device
 from exposurediffusion.physics.sensor import RawFrame
@@ -169,16 +170,24 @@ def _plan(source: Source, asked: Asked, whole: bool, **others: Any) -> EnhancePl
     return decide(ready, _model, asked.options(**others))
 
 
-@lru_cache(8)
+@lru_cache(4)
+def _exposed(source: Source, asked: Asked, window: Window) -> Exposed:
+    """What takes long of a window."""
+    decided = _plan(source, asked, False)
+    return exposed(_model, part(decided, window.sites(decided.frame))[0])
+
+
+@lru_cache(4)
 def _enhanced(source: Source, asked: Asked, window: Window | None) -> tuple[Enhanced, EnhancePlan, tuple[int, int]]:
     """A view, the plan of its frame, and row and column in that at which the result begins."""
-    keep = {"maps": asked.faithful}
+    decided = _plan(source, asked, window is None, maps=asked.faithful)
     if window is None:
-        decided = _plan(source, asked, True, **keep, **({} if asked.samples > 1 else {"steps": 0}))
-        return run_plan(_model, decided), decided, (0, 0)
-    decided = _plan(source, asked, False, **keep)
+        return glance(_model, decided), decided, (0, 0)
     piece, corner = part(decided, window.sites(decided.frame))
-    return run_plan(_model, piece), decided, corner
+    kept = _exposed(source, replace(asked, luma=1.0, chroma=1.0, faithful=True, white_balance="shot"), window)
+    spread = None if kept.spread is None else kept.spread.clone()
+    done = kept._replace(estimate=kept.estimate.clone(), spread=spread)  # what is used up is a copy
+    return finished(_model, piece, done), decided, corner
 
 
 def view(

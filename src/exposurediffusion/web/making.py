@@ -30,6 +30,13 @@ def begin(weights: str, device: str, share: Synchronized[float], cancelled: Even
     _model, _share, _cancelled = load(weights).to(find_device(device)), share, cancelled
 
 
+def tick(share: float) -> None:
+    """A share of the work is done."""
+    _share.value += share
+    if _cancelled.is_set():
+        raise Cancelled
+
+
 def make(job: Job, asked: Asked, overwrite: bool) -> dict[str, Any]:
     """Enhance one photograph; the facts that the command reports, `kept` where the result was there already.
 
@@ -38,11 +45,6 @@ def make(job: Job, asked: Asked, overwrite: bool) -> dict[str, Any]:
         Cancelled: it is not wanted any more; nothing is written.
     """
     enhancer = Enhancer(_model, asked.options(), asked.results(overwrite))
-
-    def tick(share: float) -> None:
-        _share.value += share
-        if _cancelled.is_set():
-            raise Cancelled
 
     try:
         enhancer.check_free(job, {})

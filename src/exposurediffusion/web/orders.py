@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,7 +15,7 @@ from exposurediffusion.photographs.photograph import Format, Job
 from exposurediffusion.web.album import Photograph
 from exposurediffusion.web.asked import Asked
 from exposurediffusion.web.making import Cancelled, begin, make
-from exposurediffusion.web.workers import Worker
+from exposurediffusion.web.workers import CONTEXT, Worker
 
 State = Literal["waiting", "running", "done", "kept", "failed", "cancelled"]
 
@@ -54,8 +53,7 @@ class Orders:
     """
 
     def __init__(self, weights: str, device: str, output: Path | None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._share, self._cancelled = context.Value("d", 0.0), context.Event()
+        self._share, self._cancelled = CONTEXT.Value("d", 0.0), CONTEXT.Event()
         self._worker = Worker(begin, weights, device, self._share, self._cancelled)
         self._numbers, self._came = count(1), asyncio.Event()
         self._orders: dict[int, Order] = {}

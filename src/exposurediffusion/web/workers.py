@@ -13,6 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+CONTEXT = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+"""Where there is a fork server, it imports what is heavy once, and a new process is there in no time."""
+if _FORKS:
+    CONTEXT.set_forkserver_preload(["exposurediffusion.web.looking", "exposurediffusion.web.making"])
 
 
 class WorkerDied(RuntimeError):
@@ -52,8 +57,7 @@ class Worker:
             if not await wanted():
                 raise NotWanted
             if self._pool is None:
-                context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, context, _begin, (self.begin, self.arguments))
+                self._pool = ProcessPoolExecutor(1, CONTEXT, _begin, (self.begin, self.arguments))
             try:
                 return await asyncio.wrap_future(self._pool.submit(function, *arguments))
             except BrokenProcessPool as error:

@@ -1,0 +1,33 @@
+"""A worker may die, and the next call goes on."""
+
+import asyncio
+import os
+
+import pytest
+
+from exposurediffusion.web import workers
+from exposurediffusion.web.workers import NotWanted, Worker, WorkerDied
+
+
+def test_the_next_call_after_a_death_is_done_by_a_new_process():
+    workers.CONTEXT.set_forkserver_preload([])  # nothing heavy is needed here
+
+    async def live() -> None:
+        worker = Worker(os.getpid)
+        first = await worker.do(os.getpid)
+        assert first == await worker.do(os.getpid) != os.getpid()
+        with pytest.raises(WorkerDied, match="try again"):
+            await worker.do(os._exit, 9)
+        assert await worker.do(os.getpid) != first
+        with pytest.raises(ZeroDivisionError):
+            await worker.do(divmod, 1, 0)
+
+        async def gone() -> bool:
+            return False
+
+        with pytest.raises(NotWanted):
+            await worker.do(os._exit, 9, wanted=gone)
+        assert await worker.do(abs, -3) == 3
+        await asyncio.to_thread(worker.stop)
+
+    asyncio.run(live())
