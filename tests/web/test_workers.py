@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 
 import pytest
 
@@ -19,8 +20,11 @@ def test_the_next_call_after_a_death_is_done_by_a_new_process():
         with pytest.raises(WorkerDied, match="try again"):
             await worker.do(os._exit, 9)
         assert await worker.do(os.getpid) != first
-        with pytest.raises(ZeroDivisionError):
-            await worker.do(divmod, 1, 0)
+        with pytest.raises(ValueError, match="no/such: No such file"):
+            await worker.do(os.listdir, "no/such")
+        os.kill(await worker.do(os.getpid), signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        assert await worker.do(abs, -2) == 2  # one that died while nothing was to be done is not missed
 
         async def gone() -> bool:
             return False

@@ -19,9 +19,6 @@ from exposurediffusion.raw.read import read_raw
 from exposurediffusion.raw.white_balance import white_balance
 from exposurediffusion.weights.file import TrainedDenoiser
 
-ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
-"""What may go wrong with one photograph; others can still be done."""
-
 
 @dataclass(frozen=True)
 class Made:
@@ -128,7 +125,7 @@ class Enhancer:
         """All of it in turn.
 
         Raises:
-            ERRORS: the file cannot be read or enhanced, or its result not be written.
+            ValueError, OSError, MemoryError, RuntimeError: it cannot be read or enhanced, or its result not be written.
         """
         capture = self.read(job)
         made = self.run(job, capture, self.plan(job, capture), tick)

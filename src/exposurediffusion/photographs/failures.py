@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
+"""What may go wrong with one photograph; others can still be done."""
+
 
 def reason(error: BaseException) -> str:
     """What an exception says, without the number that the operating system gives it."""

@@ -20,12 +20,12 @@ from starlette.routing import Route
 
 from exposurediffusion.photographs.failures import reason
 from exposurediffusion.photographs.photograph import FORMATS, Format
-from exposurediffusion.web import looking
+from exposurediffusion.web import looking, thumbnails
 from exposurediffusion.web.album import Album, NotThere, Photograph, TooLarge
 from exposurediffusion.web.asked import Asked
 from exposurediffusion.web.guard import Guard
-from exposurediffusion.web.looking import Source, Window
 from exposurediffusion.web.orders import Order, Orders
+from exposurediffusion.web.windows import Source, Window
 from exposurediffusion.web.workers import NotWanted, Worker, WorkerDied
 
 _PAGE = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -52,7 +52,7 @@ class Pages:
     def __init__(self, album: Album, orders: Orders, weights: str, device: str) -> None:
         self.album, self.orders = album, orders
         self.looking = Worker(looking.begin, weights, device)
-        self.thumbnails = Worker(looking.begin, weights, device)
+        self.thumbnails = Worker(thumbnails.begin)
         self._thumbnails: dict[Source, bytes] = {}
 
     async def index(self, request: Request) -> Response:
@@ -82,7 +82,7 @@ class Pages:
         source = Source.of(self._photograph(request).path)
         if source not in self._thumbnails:
             wanted = _is_waiting(request)
-            self._thumbnails[source] = await self.thumbnails.do(looking.thumbnail, source, wanted=wanted)
+            self._thumbnails[source] = await self.thumbnails.do(thumbnails.thumbnail, source.path, wanted=wanted)
         return Response(self._thumbnails[source], media_type="image/jpeg")
 
     async def facts(self, request: Request) -> Response:

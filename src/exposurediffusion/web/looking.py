@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import log2
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import rawpy
-from PIL import Image, ImageOps
-from scipy.ndimage import maximum_filter
+from PIL import Image
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from exposurediffusion.analysis.black import with_true_black
 from exposurediffusion.enhancement.corrections import Prepared
 from exposurediffusion.enhancement.exposing import Exposed, exposed
 from exposurediffusion.enhancement.frame import Enhanced, finished
-from exposurediffusion.enhancement.plan import EnhancePlan, auto_ratio, decide, make_ready
+from exposurediffusion.enhancement.plan import EnhancePlan, decide, make_ready
 from exposurediffusion.enhancement.views import exposure_steps, glance, part, smaller
 from exposurediffusion.files.develop import shown_window
 from exposurediffusion.models.device import find_device
@@ -31,66 +29,17 @@ from exposurediffusion.raw.read import read_raw
 from exposurediffusion.raw.white_balance import white_balance
 from exposurediffusion.rendering.render import Rendering, evened, render, upright
 from exposurediffusion.web.asked import Asked
+from exposurediffusion.web.thumbnails import jpeg
+from exposurediffusion.web.windows import Source, Window, size
 from exposurediffusion.weights.file import TrainedDenoiser, load
 
 PREVIEW = 800_000
 """Packed pixels of the whole photograph in a view: what a network does in a second on two cores."""
-THUMBNAIL = 240
-LARGEST = 1600
-"""Sites along a side of a window at most."""
 FULL_SCALE = 0.05
 """Of white: the value of a map that is shown in full colour."""
 _COLOURS = {"brighter": (255, 96, 32), "darker": (48, 128, 255), "spread": (255, 220, 0), "mended": (255, 0, 200)}
 
 _model: TrainedDenoiser
-
-
-@dataclass(frozen=True)
-class Source:
-    """A raw file as it was at a time: when it changes, what is kept of it no longer holds."""
-
-    path: Path
-    stamp: int
-
-    @staticmethod
-    def of(path: Path) -> Source:
-        """As it is now."""
-        return Source(path, path.stat().st_mtime_ns)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of the picture as people see it: its middle in parts of width and height, and its size in pixels."""
-
-    x: float
-    y: float
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.x <= 1 and 0 <= self.y <= 1 and min(self.width, self.height) >= 16):
-            raise ValueError(f"no part of a picture: {asdict(self)}")
-
-    def sites(self, frame: RawFrame) -> tuple[int, int, int, int]:
-        """Left, top, width and height in sites of the frame, inside what is to be shown."""
-        orientation = frame.metadata.orientation
-        x, y = on_sensor(self.x, self.y, orientation)
-        size = (self.height, self.width) if orientation in (5, 6, 7, 8) else (self.width, self.height)
-        left, top, *shown = shown_window(frame.metadata, frame.shape)
-        ends = []
-        for start, middle, wanted, limit in zip((left, top), (x, y), size, shown, strict=True):
-            length = min(wanted, LARGEST, limit)
-            ends.append((start + min(max(0, round(middle * limit - length / 2)), limit - length), length))
-        return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
-
-
-def on_sensor(x: float, y: float, orientation: int) -> tuple[float, float]:
-    """Where a place of the upright picture lies on the sensor; both in parts of width and height."""
-    if orientation in (2, 3, 6, 7):
-        x = 1 - x
-    if orientation in (3, 4, 7, 8):
-        y = 1 - y
-    return (y, x) if orientation in (5, 6, 7, 8) else (x, y)
 
 
 def begin(weights: str, device: str) -> None:
@@ -102,37 +51,6 @@ def begin(weights: str, device: str) -> None:
 def ready() -> bool:
     """Whether the worker has begun."""
     return True
-
-
-def thumbnail(source: Source) -> bytes:
-    """A JPEG of the picture that the file brings along, else of the capture as bright as `enhance` would make it."""
-    try:
-        with rawpy.imread(str(source.path)) as raw:
-            found = raw.extract_thumb()
-            turned = {0: 1, 3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)
-        if found.format == rawpy.ThumbFormat.JPEG:
-            picture = Image.open(io.BytesIO(bytes(found.data)))
-            picture.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-            has_own = picture.getexif().get(0x0112)
-            rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-            rgb = rgb if has_own else upright(rgb, turned)
-        else:
-            rgb = upright(np.asarray(found.data), turned)
-    except (rawpy.LibRawError, OSError, ValueError):
-        frame = smaller(with_true_black(read_raw(source.path)), PREVIEW // 8)
-        rgb = render(frame, exposure=log2(auto_ratio(frame)), tone="camera", quick=True).rgb8
-    return _jpeg(_fit(Image.fromarray(rgb)), 80)
-
-
-def _fit(picture: Image.Image) -> Image.Image:
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return picture
-
-
-def _jpeg(picture: Image.Image, quality: int = 95) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality, subsampling=0)
-    return out.getvalue()
 
 
 @lru_cache(2)
@@ -197,12 +115,6 @@ def view(
     return _view(source, asked, window, which), *size(_capture(source))
 
 
-def size(capture: RawFrame) -> tuple[int, int]:
-    """Width and height of the picture as people see it."""
-    width, height = shown_window(capture.metadata, capture.shape)[2:]
-    return (height, width) if capture.metadata.orientation in (5, 6, 7, 8) else (width, height)
-
-
 def _view(source: Source, asked: Asked, window: Window | None, which: Literal["before", "after"]) -> bytes:
     if which == "before":
         decided = _plan(source, asked, window is None)
@@ -229,7 +141,7 @@ def _shown(frame: RawFrame, window: Window | None, exposure: float) -> bytes:
         picture: Rendering = render(frame, exposure=exposure, tone="camera", quick=True)
     else:
         picture = render(frame, exposure=exposure, tone="camera", window=window.sites(frame))
-    return _jpeg(Image.fromarray(picture.rgb8))
+    return jpeg(Image.fromarray(picture.rgb8))
 
 
 _going: dict[Any, tuple[Iterator[Any], list[tuple[float, bytes, bytes]]]] = {}
@@ -278,7 +190,7 @@ def overlay(source: Source, asked: Asked, window: Window | None, name: str) -> b
         values = np.zeros(decided.frame.shape, np.float32)
         (top, left), (height, width) = corner, found.shape
         brighter = 2.0**result.frame.metadata.baseline_exposure / FULL_SCALE
-        values[top : top + height, left : left + width] = found * brighter
+        values[top : top + height, left : left + width] = uniform_filter(found * brighter, 3)  # of all colours
         layers = {"spread": values} if name == "spread" else {"brighter": values, "darker": -values}
     left, top, width, height = (
         shown_window(decided.frame.metadata, decided.frame.shape) if window is None else window.sites(decided.frame)

@@ -9,6 +9,7 @@ from typing import Any
 
 from exposurediffusion.models.device import find_device
 from exposurediffusion.photographs.enhancer import Enhancer, failure
+from exposurediffusion.photographs.failures import ERRORS
 from exposurediffusion.photographs.photograph import Job
 from exposurediffusion.web.asked import Asked
 from exposurediffusion.weights.file import TrainedDenoiser, load
@@ -53,5 +54,5 @@ def make(job: Job, asked: Asked, overwrite: bool) -> dict[str, Any]:
         return enhancer(job, tick).facts()
     except Cancelled:
         raise
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+    except ERRORS as error:
         raise ValueError(failure(error, job)) from error

@@ -8,9 +8,11 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from exposurediffusion.photographs.failures import ERRORS, reason
 
 R = TypeVar("R")
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()
@@ -50,29 +52,45 @@ class Worker:
         """`function(*arguments)` there, after all that was asked for before.
 
         Raises:
+            ValueError: what went wrong with a photograph, in words.
             WorkerDied: the process ended in the middle; the next call begins a new one.
             NotWanted: nobody waits for it any more, as `wanted` says when its turn comes.
         """
         async with self._turn:
             if not await wanted():
                 raise NotWanted
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(1, CONTEXT, _begin, (self.begin, self.arguments))
             try:
-                return await asyncio.wrap_future(self._pool.submit(function, *arguments))
+                return await asyncio.wrap_future(self._submit(_call, function, arguments))
             except BrokenProcessPool as error:
-                self._pool.shutdown(wait=False)
                 self._pool = None
                 raise WorkerDied(
                     "the process that worked on this photograph ended unexpectedly (a damaged file, or not enough "
                     "memory); the page goes on: try again, or another photograph"
                 ) from error
 
+    def _submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
+        """Begin the work, in a new process where there is none, or it died while nothing was to be done."""
+        if self._pool is not None:
+            try:
+                return self._pool.submit(function, *arguments)
+            except BrokenProcessPool:
+                self._pool = None
+        self._pool = ProcessPoolExecutor(1, CONTEXT, _begin, (self.begin, self.arguments))
+        return self._pool.submit(function, *arguments)
+
     def stop(self) -> None:
         """End the process after what it is doing."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+
+def _call(function: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+    """What went wrong as words: not every exception can be sent to another process."""
+    try:
+        return function(*arguments)
+    except ERRORS as error:
+        raise ValueError(reason(error)) from None
 
 
 def _begin(begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:

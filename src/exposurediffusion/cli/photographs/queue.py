@@ -11,7 +11,8 @@ from time import perf_counter
 
 from exposurediffusion.cli.console import Summary, note, progress
 from exposurediffusion.enhancement.plan import EnhancePlan
-from exposurediffusion.photographs.enhancer import ERRORS, Enhancer, Made, failure
+from exposurediffusion.photographs.enhancer import Enhancer, Made, failure
+from exposurediffusion.photographs.failures import ERRORS
 from exposurediffusion.photographs.photograph import Job
 from exposurediffusion.physics.sensor import RawFrame
 

@@ -263,7 +263,7 @@ function pointer() {
   const stage = $("stage"), pictures = $("pictures");
   let held = null;
   stage.onpointerdown = event => {
-    if (pictures.hidden || event.button) return;
+    if (pictures.hidden || event.button || event.target.closest("#development")) return;
     held = { sliding: $("line").contains(event.target), x: event.clientX, y: event.clientY, far: false };
     stage.setPointerCapture(event.pointerId);
   };

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exposurediffusion.rendering.render import upright
-from exposurediffusion.web.looking import on_sensor
+from exposurediffusion.web.windows import on_sensor
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
