@@ -10,7 +10,7 @@ from exposurediffusion.enhancement.exposing import exposed
 from exposurediffusion.enhancement.frame import finished, run_plan
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import plan
-from exposurediffusion.enhancement.views import CONTEXT, exposure_steps, glance, part, smaller
+from exposurediffusion.enhancement.views import CONTEXT, exposure_steps, first_estimate, glance, of_whole, part, smaller
 from exposurediffusion.physics.mosaic import CFA, PHASES
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from tests.frames import capture
@@ -78,8 +78,18 @@ def test_the_last_step_is_the_result_and_states_lose_noise(tiny_model):
 def test_a_glance_is_the_first_evaluation(tiny_model):
     frame = capture(ratio=20.0)
     decided = plan(frame, tiny_model, EnhanceOptions(ratio=20.0, steps=0, maps=True))
-    seen, result = glance(tiny_model, decided), run_plan(tiny_model, decided)
+    seen, result = glance(decided, first_estimate(tiny_model, decided)), run_plan(tiny_model, decided)
     dark = result.frame.planes < 0.8
     assert torch.allclose(seen.frame.planes[dark], result.frame.planes[dark], atol=1e-4)
     assert float(seen.frame.planes.max()) > 1.5  # the lamp is brighter than white
     assert seen.overruled.shape == frame.shape
+
+
+def test_the_black_level_error_of_the_whole_makes_parts_faithful_as_the_whole_is(tiny_model):
+    options = EnhanceOptions(ratio=20.0, steps=0)
+    decided = plan(capture("RGGB", 256, 420, 20.0), tiny_model, options)
+    told = of_whole(decided, decided, first_estimate(tiny_model, decided))
+    whole = run_plan(tiny_model, decided).frame.mosaic
+    assert (run_plan(tiny_model, told).frame.mosaic == whole).all()
+    wrong = replace(told, black_error=told.black_error + 0.02)
+    assert np.abs(run_plan(tiny_model, wrong).frame.mosaic - whole).max() > 1

@@ -141,7 +141,8 @@ def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
 def _faithful(
     estimate: Float[Tensor, "1 c h w"], capture: Float[Tensor, "1 c h w"], ratio: float, decided: EnhancePlan
 ) -> Float[Tensor, "1 c h w"]:
-    return faithful(estimate[0], capture[0], ratio, decided.noise)[None]
+    error = None if decided.black_error is None else decided.black_error * (ratio / decided.ratio)
+    return faithful(estimate[0], capture[0], ratio, decided.noise, error)[None]
 
 
 def _with_highlights(

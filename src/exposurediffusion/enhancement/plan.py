@@ -46,6 +46,8 @@ class EnhancePlan:
         found, listed: defective sites that were mended: found in the frame, or known before.
         sources: all that is said of the noise, the most trusted first; empty where it was given.
         shaded: a dark shading was taken out.
+        black_error: of each plane at reference brightness (c), where this is but a part of a frame that shows it (see
+            `process.faithful`); None: the frame itself shows it.
     """
 
     frame: RawFrame
@@ -61,6 +63,7 @@ class EnhancePlan:
     listed: int = 0
     sources: tuple[NoiseSource, ...] = ()
     shaded: bool = False
+    black_error: Float[Tensor, "c"] | None = None
 
 
 def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:

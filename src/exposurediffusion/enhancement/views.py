@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from exposurediffusion.enhancement.exposing import begin, in_tiles, limited, network_for
@@ -16,12 +18,12 @@ from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pack, packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame, Sensor
 from exposurediffusion.process.exposure import Denoise
-from exposurediffusion.process.faithful import faithful
+from exposurediffusion.process.faithful import black_error, faithful
 from exposurediffusion.weights.file import TrainedDenoiser
 
 GRID = 64
 """Packed pixels: parts begin on multiples of this, so that what works in cells sees the cells of the whole."""
-CONTEXT = 128
+CONTEXT = 96
 """Packed pixels around a part that are enhanced with it, for what looks further than a network."""
 
 
@@ -49,8 +51,8 @@ def smaller(frame: RawFrame, most: int) -> RawFrame:
 def part(decided: EnhancePlan, window: tuple[int, int, int, int]) -> tuple[EnhancePlan, tuple[int, int]]:
     """The plan of a part of the frame, with its surroundings.
 
-    What was decided for the frame holds for the part. Measured on the part alone: the offsets of rows and columns that
-    no masked columns show, the black level error that `process.faithful` leaves out, and how much headroom there is.
+    What was decided for the frame holds for the part. Measured on the part alone are the offsets of rows and columns
+    that no masked columns show, how much headroom there is, and the black level error where the plan does not say it.
 
     Args:
         decided: plan of the whole frame.
@@ -74,25 +76,49 @@ def part(decided: EnhancePlan, window: tuple[int, int, int, int]) -> tuple[Enhan
 
 
 @torch.inference_mode()
-def glance(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> Enhanced:
-    """What one evaluation shows (T = 0): rows and columns are not levelled, highlights are the capture's own.
+def first_estimate(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> Float[Tensor, "1 c h w"]:
+    """What one evaluation sees in the capture, in [0, 1]; rows and columns are not levelled.
 
     Args:
-        model, decided: of `run_plan`.
+        model, decided: of `run_plan`; of the plan it depends on frame, ratio and noise alone.
+    """
+    seen = limited(amplified(decided.frame, decided.ratio), decided)
+    conditions = Conditions.of(decided.noise, decided.ratio, seen)
+    return in_tiles(network_for(decided.frame, model), decided, conditions)(seen, torch.ones(1)).clamp_(0, 1)
+
+
+@torch.inference_mode()
+def glance(decided: EnhancePlan, estimate: Float[Tensor, "1 c h w"]) -> Enhanced:
+    """What the first estimate shows of a frame (T = 0); highlights are the capture's own.
+
+    Args:
+        decided: plan of the frame.
+        estimate: of `first_estimate`.
 
     Returns:
         The frame at reference brightness, with what is brighter than white.
     """
-    capture, noise, options = amplified(decided.frame, decided.ratio), decided.noise, decided.options
-    seen = limited(capture, decided)
-    tiles = in_tiles(network_for(decided.frame, model), decided, Conditions.of(noise, decided.ratio, seen))
-    estimate, overruled = tiles(seen, torch.ones(1)).clamp_(0, 1), None
-    if options.faithful:
-        before, estimate = estimate, faithful(estimate[0], capture[0], decided.ratio, noise)[None]
+    capture, overruled = amplified(decided.frame, decided.ratio), None
+    if decided.options.faithful:
+        before, estimate = estimate, faithful(estimate[0], capture[0], decided.ratio, decided.noise)[None]
         overruled = unpack((estimate - before)[0], decided.frame.sensor.cfa, decided.frame.shape).numpy()
     estimate = torch.lerp(estimate, capture, shoulder(estimate))
     estimate = blend(estimate, decided.frame, decided.ratio, decided.luma, decided.chroma)
     return Enhanced(decided.frame.with_planes(estimate[0]), overruled)
+
+
+@torch.inference_mode()
+def of_whole(whole: EnhancePlan, view: EnhancePlan, estimate: Float[Tensor, "1 c h w"]) -> EnhancePlan:
+    """The plan of a whole frame with its black level error, which a view of it shows, so that parts need not.
+
+    Args:
+        whole: the plan.
+        view: plan of the `smaller` frame.
+        estimate: `first_estimate` of that.
+    """
+    noise = replace(view.noise, black=whole.noise.black)
+    error = black_error(estimate[0], amplified(view.frame, view.ratio)[0], view.ratio, noise)
+    return replace(whole, black_error=error * (whole.ratio / view.ratio))
 
 
 def exposure_steps(

@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 from scipy.ndimage import maximum_filter, uniform_filter
+from torch import Tensor
 
 from exposurediffusion.analysis.black import with_true_black
 from exposurediffusion.enhancement.corrections import Prepared
 from exposurediffusion.enhancement.exposing import Exposed, exposed
 from exposurediffusion.enhancement.frame import Enhanced, finished
 from exposurediffusion.enhancement.plan import EnhancePlan, decide, make_ready
-from exposurediffusion.enhancement.views import exposure_steps, glance, part, smaller
+from exposurediffusion.enhancement.views import exposure_steps, first_estimate, glance, of_whole, part, smaller
 from exposurediffusion.files.develop import shown_window
 from exposurediffusion.models.device import find_device
 from exposurediffusion.physics.sensor import RawFrame
@@ -35,7 +36,7 @@ from exposurediffusion.weights.file import TrainedDenoiser, load
 
 PREVIEW = 800_000
 """Packed pixels of the whole photograph in a view: what a network does in a second on two cores."""
-FULL_SCALE = 0.05
+FULL_SCALE = 0.02
 """Of white: the value of a map that is shown in full colour."""
 _COLOURS = {"brighter": (255, 96, 32), "darker": (48, 128, 255), "spread": (255, 220, 0), "mended": (255, 0, 200)}
 
@@ -96,11 +97,20 @@ def _exposed(source: Source, asked: Asked, window: Window) -> Exposed:
 
 
 @lru_cache(4)
+def _estimate(source: Source, asked: Asked) -> Tensor:
+    """What takes long of the whole."""
+    return first_estimate(_model, _plan(source, asked, True))
+
+
+@lru_cache(4)
 def _enhanced(source: Source, asked: Asked, window: Window | None) -> tuple[Enhanced, EnhancePlan, tuple[int, int]]:
     """A view, the plan of its frame, and row and column in that at which the result begins."""
     decided = _plan(source, asked, window is None, maps=asked.faithful)
+    same = Asked(ratio=asked.ratio, black=asked.black)  # on these alone the estimate depends
     if window is None:
-        return glance(_model, decided), decided, (0, 0)
+        return glance(decided, _estimate(source, same)), decided, (0, 0)
+    if asked.faithful:
+        decided = of_whole(decided, _plan(source, same, True), _estimate(source, same))
     piece, corner = part(decided, window.sites(decided.frame))
     kept = _exposed(source, replace(asked, luma=1.0, chroma=1.0, faithful=True, white_balance="shot"), window)
     spread = None if kept.spread is None else kept.spread.clone()
@@ -185,7 +195,8 @@ def overlay(source: Source, asked: Asked, window: Window | None, name: str) -> b
         result, decided, corner = _enhanced(source, asked.unlit, window)
         found = getattr(result, name)
         if found is None:
-            needs = "switch faithful on" if name == "overruled" else "choose two samples or more"
+            needs = "choose two samples or more" if window else "look at a part at 100 %, with two samples or more"
+            needs = "switch faithful on" if name == "overruled" else needs
             raise ValueError(f"no map of what is {name} with these settings: {needs}")
         values = np.zeros(decided.frame.shape, np.float32)
         (top, left), (height, width) = corner, found.shape

@@ -6,8 +6,8 @@ const $ = id => document.getElementById(id);
 const CONTROLS = ["ratio", "steps", "samples", "luma", "chroma", "faithful", "ev", "white_balance", "black"];
 const USUAL = Object.fromEntries([...CONTROLS, "over", "format"].map(name => [name, $(name).value]));
 const MAPS = {
-  overruled: "orange: made brighter, blue: made darker than the network had it; full colour: 5 % of white",
-  spread: "yellow: how much samples differ; full colour: 5 % of white",
+  overruled: "orange: made brighter, blue: made darker than the network had it; full colour: 2 % of white",
+  spread: "yellow: how much samples differ; full colour: 2 % of white",
   mended: "magenta: hot, warm and dead sites that were mended",
 };
 const state = { photo: "", x: null, y: null, at: 50 };
