@@ -16,7 +16,7 @@ from exposurediffusion.physics.sensor import RawFrame, Sensor
 from tests.frames import capture
 
 
-@pytest.mark.parametrize("name", [*PHASES, "XTRANS"])
+@pytest.mark.parametrize("name", ["GBRG", "XTRANS"])
 def test_a_part_is_as_in_the_whole(name, tiny_model):
     frame = capture(name, 256, 420, 20.0)
     options = EnhanceOptions(ratio=20.0, steps=1, faithful=False, defects=False)
@@ -91,5 +91,6 @@ def test_the_black_level_error_of_the_whole_makes_parts_faithful_as_the_whole_is
     told = of_whole(decided, decided, first_estimate(tiny_model, decided))
     whole = run_plan(tiny_model, decided).frame.mosaic
     assert (run_plan(tiny_model, told).frame.mosaic == whole).all()
+    assert told.black_error is not None
     wrong = replace(told, black_error=told.black_error + 0.02)
     assert np.abs(run_plan(tiny_model, wrong).frame.mosaic - whole).max() > 1

@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from starlette.testclient import TestClient
 
 OUTSIDE = [
@@ -23,11 +22,11 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.parametrize("path", OUTSIDE)
-def test_no_path_leads_out(client, path):
-    answer = client.get(path)
-    assert answer.status_code in (404, 410), answer.text
-    assert b"root:" not in answer.content
+def test_no_path_leads_out(client):
+    for path in OUTSIDE:
+        answer = client.get(path)
+        assert answer.status_code in (404, 410), path
+        assert b"root:" not in answer.content
 
 
 def test_a_link_that_leads_out_of_the_folder_is_no_photograph(client, key, folder, dark_dng):

@@ -14,7 +14,7 @@ def test_the_next_call_after_a_death_is_done_by_a_new_process():
     workers.CONTEXT.set_forkserver_preload([])  # nothing heavy is needed here
 
     async def live() -> None:
-        worker = Worker(os.getpid)
+        worker = Worker(print)
         first = await worker.do(os.getpid)
         assert first == await worker.do(os.getpid) != os.getpid()
         with pytest.raises(WorkerDied, match="try again"):
