@@ -6,7 +6,8 @@ import json as jsonlib
 from importlib import resources
 from pathlib import Path
 
-from exposurediffusion.cli.console import Flag, Summary, note, print_table, reason
+from exposurediffusion.cli.console import Flag, Summary, note, print_table
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.cameras.known import calibrated_cameras, read_profile, user_cameras, user_folder
 from exposurediffusion.physics.cameras.profile import CameraProfile
 
