@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TOLERANCE = 1e-5
 CLOSE = {"unet": TOLERANCE, "nafnet1": 2e-5}  # by the processor, NAFNet's float32 rounding alone reaches 1.2e-5
 
 
+@cache
 def official_state(net: str, in_channels: int = 8, out_channels: int = 9) -> dict[str, Tensor]:
     """State dict of a network of the golden figures, by the authors' names."""
     if net == "unet":
