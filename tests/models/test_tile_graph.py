@@ -18,13 +18,15 @@ from exposurediffusion.physics.noise import simulate_capture
 RGGB = CFA("RGGB")
 
 
-def scene(seed: int, size: int = 128) -> torch.Tensor:
-    """Packed planes with light from dark to bright, straight edges, and texture in a quarter of them."""
+def scene(seed: int, size: int = 128, texture: float = 1.0) -> torch.Tensor:
+    """Packed planes with light from dark to bright, a straight edge, and texture in a quarter of them."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand((1, 3, 6, 6), generator=generator) ** 2
+    coarse = torch.rand((1, 1, 6, 6), generator=generator) ** 2 * (
+        0.4 + 0.6 * torch.rand((1, 3, 6, 6), generator=generator)
+    )
     rgb = F.interpolate(coarse, size=2 * size, mode="bicubic").clamp(0.005, 1)
     rgb[..., : size // 2] *= 0.3
-    rgb[..., size:, size:] *= 0.5 + torch.rand((1, 1, size, size), generator=generator)
+    rgb[..., size:, size:] *= 1 + texture * torch.rand((1, 1, size, size), generator=generator)
     return pack(mosaic_from_rgb(rgb, RGGB), RGGB)
 
 
@@ -78,7 +80,8 @@ def test_the_noise_of_a_tile_is_known_within_a_third(camera: str, iso: float, ra
         generator = torch.Generator().manual_seed(seed)
         capture = simulate_capture(scene(seed), torch.tensor([float(ratio)]), noise, generator) / ratio
         found_gain, found_variance = (float(value) for value in tile_noise(capture))
-        for light in (0.0, float(capture.mean())):
+        darkest, brightest = (scene(seed) / ratio).quantile(torch.tensor([0.1, 0.9])).tolist()
+        for light in (darkest, float(capture.mean()), brightest):
             found, truth = found_gain * light + found_variance, gain * light + read**2
             assert 0.75 < sqrt(found / truth) < 1.33, (seed, light)
     doubled = tile_noise(capture * 2)  # the mutant: noise of twice the deviation is seen

@@ -23,6 +23,7 @@ TILE_PLANES = (0, 1, 3, 2)
 """R, G1, G2, B, as the tile has them, among our planes (R, G1, B, G2); its own inverse."""
 BRIGHTNESS, LARGEST = 0.2, 300.0
 """Mean to which a tile is amplified, and the largest amplification: what the embedded weights were trained on."""
+_BRIGHT, _HEADROOM = 0.999, 0.7  # the brightest cells but a few stay below white when amplified
 _CELL = 4  # 2x2 blocks along a side of a cell
 _QUANTILE, _AT_QUANTILE = 0.1, 9.312 / 16
 """Of the variances of cells, and what it is over their mean: chi-squared of 16 degrees of freedom."""
@@ -103,7 +104,7 @@ class TileGraph(nn.Module):
         model: takes Bayer planes.
         noise: gain and read variance, of white; None: they are estimated from each tile (`tile_noise`).
         ratio: amplification before the network, taken back after it; None: it brings the mean of the tile to
-            `BRIGHTNESS`, and is 1 to `LARGEST`.
+            `BRIGHTNESS`, unless its brightest parts reach white before, and is 1 to `LARGEST`.
 
     Raises:
         ValueError: the model takes X-Trans planes.
@@ -131,7 +132,10 @@ class TileGraph(nn.Module):
         else:
             gain, read_variance = (tile.new_tensor([value]) for value in self.noise)
         if self.ratio is None:
-            ratio = (BRIGHTNESS / capture.mean().clamp(min=1e-6)).clamp(1.0, LARGEST).reshape(1)
+            cells = F.avg_pool2d(capture, 2 * _CELL).flatten().sort().values
+            bright = cells[int(cells.numel() * _BRIGHT)]
+            wanted = torch.minimum(BRIGHTNESS / capture.mean().clamp(min=1e-6), _HEADROOM / bright.clamp(min=1e-6))
+            ratio = wanted.clamp(1.0, LARGEST).reshape(1)
         else:
             ratio = tile.new_tensor([self.ratio])
         amplified = capture * ratio
