@@ -133,8 +133,8 @@ class TileGraph(nn.Module):
             gain, read_variance = (tile.new_tensor([value]) for value in self.noise)
         if self.ratio is None:
             cells = F.avg_pool2d(capture, 2 * _CELL).flatten().sort().values
-            bright = cells[int(cells.numel() * _BRIGHT)]
-            wanted = torch.minimum(BRIGHTNESS / capture.mean().clamp(min=1e-6), _HEADROOM / bright.clamp(min=1e-6))
+            brightest = cells[int(cells.numel() * _BRIGHT)]
+            wanted = torch.minimum(BRIGHTNESS / capture.mean().clamp(min=1e-6), _HEADROOM / brightest.clamp(min=1e-6))
             ratio = wanted.clamp(1.0, LARGEST).reshape(1)
         else:
             ratio = tile.new_tensor([self.ratio])
