@@ -11,7 +11,7 @@ import pytest
 
 from exposurediffusion.cli.main import main
 from exposurediffusion.weights import export
-from exposurediffusion.weights.darktable import check_package
+from exposurediffusion.weights.tile_package import check_package
 from exposurediffusion.weights.file import load
 from tests.simulated import tiny_weights
 

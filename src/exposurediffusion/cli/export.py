@@ -11,7 +11,7 @@ from exposurediffusion.cli.console import Flag, Optional, Output, Summary, Usage
 from exposurediffusion.models.tile_graph import LARGEST
 from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.parameters import NoiseParameters
-from exposurediffusion.weights.darktable import export_darktable
+from exposurediffusion.weights.tile_package import export_darktable
 from exposurediffusion.weights.export import export_onnx
 from exposurediffusion.weights.file import load
 

@@ -17,7 +17,7 @@ from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, unpack
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
-from exposurediffusion.weights.darktable import GRAPH, check_package, export_darktable, packed
+from exposurediffusion.weights.tile_package import GRAPH, check_package, export_darktable, packed
 from exposurediffusion.weights.file import load
 from tests.models.test_tile_graph import scene
 
