@@ -80,8 +80,8 @@ $(CORE): $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(STAMP): $(CORE)
-	@echo 'Installing what development, training and the baselines need ...'
-	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,export,train]"
+	@echo 'Installing what development, training, the page and the baselines need ...'
+	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,export,train,web]"
 	@touch $@
 
 $(BIN)/python:

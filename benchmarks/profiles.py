@@ -28,7 +28,7 @@ from estimation import cases, loss
 from sensors import HeldShot, SimulatedSensor, drawn_camera
 
 from exposurediffusion.analysis.estimation import estimate_noise
-from exposurediffusion.calibration.calibrate import calibrate, readings
+from exposurediffusion.calibration.calibration import calibrate, readings
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.shots import Shot

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from exposurediffusion.cli.main import main
-from exposurediffusion.cli.photographs import queue
 from exposurediffusion.datasets.dark_frames import save_dark_shading
 from exposurediffusion.dng.writer import write_dng
+from exposurediffusion.photographs import enhancer
 from exposurediffusion.physics.dark_shading import DarkShading
 from exposurediffusion.raw.read import read_raw
 from tests.frames import capture
@@ -188,6 +188,6 @@ def test_an_error_of_the_last_writing_is_not_lost(enhance, dark_dng, tmp_path, m
     def broken(*arguments):
         raise error("broken")
 
-    monkeypatch.setattr(queue, "write_result", broken)
+    monkeypatch.setattr(enhancer, "write_result", broken)
     with pytest.raises(error):
         enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, *options)

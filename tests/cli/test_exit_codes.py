@@ -106,6 +106,8 @@ def test_an_input_that_fails_is_1(
         *(f"{name} --nonsense" for name in COMMANDS),
         "enhance dark --weights missing",
         "enhance dark --ratio 0",
+        "enhance dark --engine onnx --precision bf16",
+        "export -o weights.pt",
         "demo --ratio 0",
         "info dark --camera Brownie",
         "prepare empty -o result.safetensors",

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from exposurediffusion.cli.main import main
-from exposurediffusion.weights import export
-from exposurediffusion.weights.tile_package import check_package
+from exposurediffusion.weights import onnx_file
 from exposurediffusion.weights.file import load
+from exposurediffusion.weights.tile_package import check_package
 from tests.simulated import tiny_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -38,8 +38,8 @@ def test_a_file_that_disagrees_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, other = (tiny_weights(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1))
-    wrong = export.to_onnx(load(other))
-    monkeypatch.setattr(export, "to_onnx", lambda *_: wrong)
+    wrong = onnx_file.to_onnx(load(other))
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda *_: wrong)
     assert main(["export", "--weights", str(weights), "-o", str(tmp_path / "tiny.onnx")]) == 1
     assert "differs" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob("*.npz"))

@@ -17,8 +17,8 @@ from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, unpack
 from exposurediffusion.physics.noise import simulate_capture
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
-from exposurediffusion.weights.tile_package import GRAPH, check_package, export_darktable, packed
 from exposurediffusion.weights.file import load
+from exposurediffusion.weights.tile_package import GRAPH, check_package, export_darktable, packed
 from tests.models.test_tile_graph import scene
 
 onnx = pytest.importorskip("onnx")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exposurediffusion.calibration.calibrate import Calibration, law_intervals
+from exposurediffusion.calibration.calibration import Calibration, law_intervals
 from exposurediffusion.calibration.dark_stack import DarkStack
 from exposurediffusion.calibration.interval import Interval
 from exposurediffusion.calibration.verdict import Finding

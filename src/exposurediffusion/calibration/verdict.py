@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from exposurediffusion.calibration.calibrate import Calibration
+from exposurediffusion.calibration.calibration import Calibration
 from exposurediffusion.calibration.interval import Interval
 
 _DARKS, _PAIRS = 16, 8  # that one wants at each ISO

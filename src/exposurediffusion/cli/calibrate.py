@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from exposurediffusion.calibration.calibrate import Calibration, plain_name, readings
-from exposurediffusion.calibration.calibrate import calibrate as measure
+from exposurediffusion.calibration.calibration import Calibration, plain_name, readings
+from exposurediffusion.calibration.calibration import calibrate as measure
 from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.report import HEADER, report, rows
 from exposurediffusion.calibration.shots import Shot, find_shots

@@ -6,7 +6,8 @@ import json as jsonlib
 from importlib import resources
 from pathlib import Path
 
-from exposurediffusion.cli.console import Flag, Summary, note, print_table, reason
+from exposurediffusion.cli.console import Flag, Summary, note, print_table
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.cameras.known import calibrated_cameras, read_profile, user_cameras, user_folder
 from exposurediffusion.physics.cameras.profile import CameraProfile
 
@@ -33,7 +34,7 @@ def cameras(validate: tuple[Path, ...] = (), json: Flag = False) -> int:
 
 
 def _list(summary: Summary) -> None:
-    folder = Path(str(resources.files("exposurediffusion.physics"))) / "cameras"
+    folder = Path(str(resources.files("exposurediffusion.physics.cameras"))) / "calibrated"
     shipped = {folder / f"{name}.json": profile for name, profile in calibrated_cameras().items()}
     rows = []
     for path, profile in (user_cameras(note) | shipped).items():

@@ -96,15 +96,6 @@ class Summary:
         return 1 if self.failed else 0
 
 
-def reason(error: BaseException) -> str:
-    """What an exception says, without the number that the operating system gives it."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return "not enough memory; try a smaller --tile, or --device cpu"
-    return str(error) or type(error).__name__
-
-
 def complain(text: str) -> None:
     """An error for people, on stderr."""
     _messages.print(f"expose: {text}", markup=False)

@@ -9,13 +9,16 @@ from typing import Annotated, Literal
 import tyro
 
 from exposurediffusion.cli.console import Flag, Flat, Inputs, OnOff, Optional, Summary, UsageError, as_usage, note
-from exposurediffusion.cli.photographs.jobs import Format, find_jobs
-from exposurediffusion.cli.photographs.outputs import ResultOptions
+from exposurediffusion.cli.photographs.jobs import find_jobs
 from exposurediffusion.cli.photographs.queue import Queue
 from exposurediffusion.datasets.dark_frames import load_dark_shading
+from exposurediffusion.enhancement.engines import choose_engine
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
+from exposurediffusion.photographs.enhancer import Enhancer
+from exposurediffusion.photographs.outputs import ResultOptions
+from exposurediffusion.photographs.photograph import Format
 from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.weights.file import load
@@ -43,6 +46,16 @@ class Options(EnhanceOptions):
     maps: Flag = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Results(ResultOptions):
+    """`ResultOptions` in the words of a command line."""
+
+    sidecar: Flag = False
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS", help_behavior_hint="")] = None
+    before_after: Flag = False
+    overwrite: Flag = False
+
+
 def enhance(
     inputs: Inputs,
     /,
@@ -51,7 +64,7 @@ def enhance(
     ratio: float | Literal["auto", "same"] = "auto",
     weights: str = "default",
     options: Annotated[Options, Flat] = Options(),
-    results: Annotated[ResultOptions, Flat] = ResultOptions(),  # noqa: B008 (it is frozen)
+    results: Annotated[Results, Flat] = Results(),
     recursive: Flag = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     json: Flag = False,
@@ -87,6 +100,7 @@ def enhance(
         if options.camera != "auto":
             load_profile(options.camera)
         model = load(weights).to(find_device(device))
+        choose_engine(options.engine, model, options.precision, 0)  # one that cannot serve is refused once
         if options.dark is not None and not options.dark.is_file():
             raise UsageError(f"--dark {options.dark}: no such file")
         dark = None if options.dark is None else read_raw(options.dark)
@@ -99,7 +113,7 @@ def enhance(
     if ratio == "same" and jobs:
         asked = replace(asked, ratio=common_ratio([job.source for job in jobs], asked))
         note(f"the same ratio for all: x{asked.ratio:g}")
-    Queue(model, asked, results, debug, summary).run(jobs)
+    Queue(Enhancer(model, asked, results), debug, summary).run(jobs)
     return summary.finish()
 
 

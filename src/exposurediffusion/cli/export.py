@@ -11,9 +11,9 @@ from exposurediffusion.cli.console import Flag, Optional, Output, Summary, Usage
 from exposurediffusion.models.tile_graph import LARGEST
 from exposurediffusion.physics.cameras.known import load_profile
 from exposurediffusion.physics.parameters import NoiseParameters
-from exposurediffusion.weights.tile_package import export_darktable
-from exposurediffusion.weights.export import export_onnx
 from exposurediffusion.weights.file import load
+from exposurediffusion.weights.onnx_file import export_onnx
+from exposurediffusion.weights.tile_package import export_darktable
 
 _NAMES = {"onnx": "ONNX files", "darktable": "packages of darktable"}
 _TILE = (512, 512)  # of darktable: 77 % of it are kept

@@ -7,10 +7,11 @@ from typing import Any
 
 from exposurediffusion.analysis.margins import masked_statistics
 from exposurediffusion.analysis.sources import chosen
-from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, note, reason
+from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, note
 from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.raw.read import read_raw

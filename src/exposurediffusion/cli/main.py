@@ -17,12 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.cli.arguments import as_words, parse, settings, take
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush, reason
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush
 from exposurediffusion.files.made import MadeOtherwise
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
     "enhance": "turn dark raw files into clean, bright ones",
+    "web": "look at photographs, and enhance them, in a browser",
     "demo": "simulate a dark capture of a photograph, enhance it, and compare",
     "info": "show what raw files say, and the noise that their camera has",
     "cameras": "list the camera profiles at hand, or check one",

@@ -41,6 +41,7 @@ class Prepared:
         listed: defective sites that were known before.
         sources: all that is said of the noise, the most trusted first; empty where it was given.
         shaded: a dark shading was taken out.
+        mended: which sites they are, (rows, columns) bool; None: nobody looked.
     """
 
     frame: RawFrame
@@ -49,6 +50,7 @@ class Prepared:
     listed: int = 0
     sources: tuple[NoiseSource, ...] = ()
     shaded: bool = False
+    mended: np.ndarray | None = None
 
 
 def prepare(
@@ -92,7 +94,7 @@ def prepare(
     rows = masked_row_offsets(frame)
     if rows is not None:
         frame = without_lines(frame, rows, None)
-    return Prepared(frame, noise, int(found.sum()), int(listed.sum()), sources, shaded)
+    return Prepared(frame, noise, int(found.sum()), int(listed.sum()), sources, shaded, found | listed)
 
 
 def _of_darktable(frame: RawFrame) -> tuple[RawFrame, list[NoiseParameters]]:

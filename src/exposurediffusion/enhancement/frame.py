@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from math import log2
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,21 +15,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.enhancement.corrections import without_lines
-from exposurediffusion.enhancement.custom import CustomDenoiser
-from exposurediffusion.enhancement.engines import compiled
+from exposurediffusion.enhancement.exposing import Exposed, exposed, in_tiles, limited, network_for
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, amplified, plan
 from exposurediffusion.enhancement.strength import blend
-from exposurediffusion.enhancement.tiles import Network, TiledDenoiser
+from exposurediffusion.enhancement.tiles import Network
 from exposurediffusion.files.atomic import SOFTWARE_NAME
-from exposurediffusion.models.xtrans import BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import packed_shape, unpack
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.process.exposure import Denoise
 from exposurediffusion.process.faithful import faithful
-from exposurediffusion.process.lines import level_lines
-from exposurediffusion.process.sampling import SharedBeginning, last, mean_and_spread
 from exposurediffusion.weights.file import TrainedDenoiser
 
 BRACKET = 8.0  # highlights are denoised once more at an amplification this much smaller
@@ -38,26 +34,11 @@ SHOULDER = (0.85, 0.98)  # an estimate between these hands over to the next dark
 HEADROOM, CLIPPED = 3, 1e-4  # EV that an automatic exposure keeps at most, and the part of the sites that may clip
 
 
-def _network(decided: EnhancePlan, model: TrainedDenoiser | Denoise) -> Network:
-    """The model as it sees the frame's planes, by the engine that computes it."""
-    if not isinstance(model, TrainedDenoiser):
-        return CustomDenoiser(model)
-    network = model if decided.engine == "torch" else compiled(model, decided.engine)
-    return BayerOnXTrans(network) if model.config.planes < decided.frame.sensor.cfa.planes else network
-
-
 def tile_count(model: TrainedDenoiser | Denoise, decided: EnhancePlan) -> int:
     """Tiles of all evaluations, for a progress bar (those for highlights, rows and columns not counted)."""
-    tiled = _tiled(_network(decided, model), decided, Conditions.of(decided.noise, decided.ratio))
+    tiled = in_tiles(network_for(decided, model), decided, Conditions.of(decided.noise, decided.ratio))
     shape = packed_shape(decided.frame.shape, decided.frame.sensor.cfa)
     return len(tiled.tiles(shape)) * (1 + decided.options.samples * decided.sampling.steps)
-
-
-def _tiled(
-    network: Network, decided: EnhancePlan, conditions: Conditions, tick: Callable[[], None] = lambda: None
-) -> TiledDenoiser:
-    side = None if decided.options.tile == "auto" else decided.options.tile
-    return TiledDenoiser(network, conditions, side, decided.autocast, tick)
 
 
 @dataclass(frozen=True)
@@ -80,23 +61,22 @@ class Enhanced:
     column_offsets: np.ndarray | None = None
 
 
-class _Exposed(NamedTuple):
-    """Estimate and spread at reference brightness, (1, c, h, w); offsets of rows and columns that were found, DN."""
-
-    estimate: Tensor
-    spread: Tensor | None
-    rows: np.ndarray | None
-    columns: np.ndarray | None
-
-
 def run_plan(
     model: TrainedDenoiser | Denoise, decided: EnhancePlan, tick: Callable[[], None] = lambda: None
 ) -> Enhanced:
     """Carry a plan out; see `enhance_with_maps`. `tick` is called after each tile."""
+    return finished(model, decided, exposed(model, decided, tick))
+
+
+def finished(model: TrainedDenoiser | Denoise, decided: EnhancePlan, done: Exposed) -> Enhanced:
+    """What `run_plan` makes of an exposure: faithful, with its highlights, as strong and as bright as was asked for.
+
+    `done` is used up; of the plan it depends on frame, ratio, noise, sampling, samples, seed and tiles alone.
+    """
     options, ratio = decided.options, decided.ratio
     with torch.inference_mode():
-        network = _network(decided, model)
-        estimate, spread, rows, columns = _exposed(network, decided, tick)
+        network, (estimate, spread, rows, columns) = network_for(decided, model), done
+        del done  # a large frame's copies are heavy
         if rows is not None or columns is not None:
             decided = replace(decided, frame=without_lines(decided.frame, rows, columns))
         frame, overruled = decided.frame, None
@@ -105,7 +85,7 @@ def run_plan(
             overruled = estimate - before if options.maps else None
         maps = {name: x for name, x in (("overruled", overruled), ("spread", spread)) if x is not None}
         if options.exposure != "reference":
-            clipped = _shoulder(estimate)
+            clipped = shoulder(estimate)
             estimate = _with_highlights(estimate, clipped, network, decided)
             for x in maps.values():
                 x *= 1 - clipped  # what comes from elsewhere is the same for all samples
@@ -159,45 +139,11 @@ def _darker(estimate: Float[Tensor, "1 c h w"], decided: EnhancePlan) -> float:
     return min(decided.ratio, 2.0 ** next(fits, HEADROOM))
 
 
-def _exposed(network: Network, decided: EnhancePlan, tick: Callable[[], None]) -> _Exposed:
-    """The estimate in [0, 1] of one exposure, or the mean of several and their spread; rows and columns levelled."""
-    ticks = [tick]
-
-    def tiled(capture: Tensor, tick: Callable[[], None] = tick) -> TiledDenoiser:
-        return _tiled(network, decided, Conditions.of(decided.noise, decided.ratio, capture), tick)
-
-    def first(capture: Tensor) -> Tensor:  # the evaluation that is always made is counted, further ones are not
-        capture = _limited(capture, decided)
-        return tiled(capture, ticks.pop() if ticks else lambda: None)(capture, torch.ones(1))
-
-    frame, noise = decided.frame, decided.noise
-    levelled = level_lines(first, amplified(frame, decided.ratio), frame.sensor.cfa, frame.shape, noise, decided.ratio)
-    unit = frame.sensor.saturation / decided.ratio
-    lines = [None if x is None else x * unit for x in (levelled.rows, levelled.columns)]
-    capture = _limited(levelled.capture, decided)
-    beginning = first(levelled.capture) if levelled.estimate is None else levelled.estimate
-    denoise = SharedBeginning(tiled(capture), beginning)
-    conditions = Conditions.of(noise, decided.ratio)
-
-    def estimate(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return last(decided.sampling.run(denoise, capture, conditions, generator=generator)).clamp(0, 1)
-
-    seeds = range(decided.options.seed, decided.options.seed + decided.options.samples)
-    if len(seeds) == 1:
-        return _Exposed(estimate(seeds[0]), None, *lines)
-    return _Exposed(*mean_and_spread(estimate(seed) for seed in seeds), *lines)
-
-
-def _limited(capture: Tensor, decided: EnhancePlan) -> Tensor:
-    """The capture as the weights want it."""
-    return capture if decided.sampling.clamp is None else capture.clamp(*decided.sampling.clamp)
-
-
 def _faithful(
     estimate: Float[Tensor, "1 c h w"], capture: Float[Tensor, "1 c h w"], ratio: float, decided: EnhancePlan
 ) -> Float[Tensor, "1 c h w"]:
-    return faithful(estimate[0], capture[0], ratio, decided.noise)[None]
+    error = None if decided.black_error is None else decided.black_error * (ratio / decided.ratio)
+    return faithful(estimate[0], capture[0], ratio, decided.noise, error)[None]
 
 
 def _with_highlights(
@@ -215,16 +161,16 @@ def _with_highlights(
         return estimate
     factor = min(BRACKET, max(1.0, decided.ratio / LEAST_BRACKETED))
     darker = amplified(decided.frame, decided.ratio / factor)
-    limited = _limited(darker, decided)
-    conditions = Conditions.of(decided.noise, decided.ratio / factor, limited)
-    second = _tiled(network, decided, conditions).where(clipped, limited).clamp_(0, 1)
+    capture = limited(darker, decided)
+    conditions = Conditions.of(decided.noise, decided.ratio / factor, capture)
+    second = in_tiles(network, decided, conditions).where(clipped, capture).clamp_(0, 1)
     if decided.options.faithful:
         second = _faithful(second, darker, decided.ratio / factor, decided)
-    second = torch.lerp(second, darker, _shoulder(second)).mul_(factor)
+    second = torch.lerp(second, darker, shoulder(second)).mul_(factor)
     return torch.lerp(estimate, second, clipped)
 
 
-def _shoulder(estimate: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
+def shoulder(estimate: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
     """0 where all planes are well below white, 1 where one reaches it, smooth between: colours stay together."""
     low, high = SHOULDER
     t = ((estimate.amax(dim=1, keepdim=True) - low) / (high - low)).clamp_(0, 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from exposurediffusion.analysis.black import with_black, with_true_black
 from exposurediffusion.analysis.sources import NoiseSource
-from exposurediffusion.enhancement.corrections import prepare, with_hot_sites_of
+from exposurediffusion.enhancement.corrections import Prepared, prepare, with_hot_sites_of
 from exposurediffusion.enhancement.engines import Engine, choose_engine
 from exposurediffusion.enhancement.options import RATIO_RANGE, EnhanceOptions, black_levels
 from exposurediffusion.enhancement.shading import without_dark_shading
@@ -51,6 +51,8 @@ class EnhancePlan:
         found, listed: defective sites that were mended: found in the frame, or known before.
         sources: all that is said of the noise, the most trusted first; empty where it was given.
         shaded: a dark shading was taken out.
+        black_error: of each plane at reference brightness (c), where this is but a part of a frame that shows it (see
+            `process.faithful`); None: the frame itself shows it.
     """
 
     frame: RawFrame
@@ -67,6 +69,7 @@ class EnhancePlan:
     listed: int = 0
     sources: tuple[NoiseSource, ...] = ()
     shaded: bool = False
+    black_error: Float[Tensor, "c"] | None = None
 
 
 def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:
@@ -82,12 +85,21 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
         ValueError: the frame holds nothing, is too small, has another colour filter array than that of the weights,
             or lacks what an option needs.
     """
+    return decide(make_ready(frame, model, options), model, options)
+
+
+def make_ready(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> Prepared:
+    """The first half of `plan`, and most of its work: what is put right in a frame, and its noise.
+
+    Of the options those of the capture matter: iso, dark, white_balance, camera, noise, gain, read, black, defects,
+    dark_shading. Raises as `plan` does.
+    """
     _check(frame, model)
     frame = _at_iso(frame, options)
     if options.dark is not None:
         dark = options.dark if isinstance(options.dark, RawFrame) else read_raw(options.dark)
         frame = with_hot_sites_of(dark, frame)
-    ready = prepare(
+    return prepare(
         white_balance(frame, options.white_balance),
         camera=_profile(frame, options.camera),
         noise=_given_noise(frame, options),
@@ -95,6 +107,10 @@ def plan(frame: RawFrame, model: TrainedDenoiser | Denoise, options: EnhanceOpti
         defects=options.defects,
         dark_shading=options.dark_shading,
     )
+
+
+def decide(ready: Prepared, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:
+    """The second half of `plan`: amplification, steps and strength for a frame that is ready."""
     ratio = auto_ratio(ready.frame) if options.ratio == "auto" else options.ratio
     level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
     sampling = _sampling(model, options, ratio, level)

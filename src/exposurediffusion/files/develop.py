@@ -54,6 +54,7 @@ def encode_srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(x, 1 / 2.4) - 0.055)
 
 
+_ENCODED16 = np.rint(65535 * encode_srgb(np.arange(65536) / 65535)).astype(np.uint16)
 _ENCODED = np.rint(255 * encode_srgb(np.arange(65536) / 65535)).astype(np.uint8)
 
 
@@ -71,12 +72,21 @@ def preview(frame: RawFrame, exposure: float = 0.0, longest: int | None = None) 
     frame = cropped(frame)
     cells = max(frame.shape) // frame.sensor.cfa.stride
     small = _thinned(frame, max(1, -(-cells // longest))) if longest else frame
-    planes = pack_unmoved(small.sensor.normalise(small.mosaic), small.sensor.cfa)
-    rgb = camera_rgb(planes, small.sensor.cfa).permute(1, 2, 0).numpy()
-    linear = develop(rgb, frame.metadata, exposure)
+    return squared(_ENCODED[_light_codes(small, exposure)], frame.metadata.pixel_aspect)
+
+
+def preview16(frame: RawFrame, exposure: float) -> np.ndarray:
+    """`preview` in 16 bits, uint16."""
+    frame = cropped(frame)
+    return squared(_ENCODED16[_light_codes(frame, exposure)], frame.metadata.pixel_aspect)
+
+
+def _light_codes(frame: RawFrame, exposure: float) -> np.ndarray:
+    """Linear sRGB of each cell of a frame in codes of 16 bits, (h, w, 3)."""
+    planes = pack_unmoved(frame.sensor.normalise(frame.mosaic), frame.sensor.cfa)
+    linear = develop(camera_rgb(planes, frame.sensor.cfa).permute(1, 2, 0).numpy(), frame.metadata, exposure)
     np.nan_to_num(linear, copy=False)
-    picture = _ENCODED[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
-    return squared(picture, frame.metadata.pixel_aspect)
+    return np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)
 
 
 def develop(rgb: np.ndarray, metadata: Metadata, exposure: float = 0.0) -> np.ndarray:

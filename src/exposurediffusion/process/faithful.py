@@ -73,6 +73,7 @@ def faithful(
     capture: Float[Tensor, "c h w"],
     ratio: float,
     noise: NoiseParameters,
+    error: Float[Tensor, "c"] | None = None,
 ) -> Float[Tensor, "c h w"]:
     """The estimate, nowhere further from the capture's means than noise explains.
 
@@ -81,17 +82,16 @@ def faithful(
         capture: at reference brightness, not clipped; its defects mended, its row offsets out.
         ratio: amplification lambda_ref / lambda_T.
         noise: of the capture (b = 1). `noise.black` bounds the error of its black level.
+        error: of the black level, of `black_error`, where this is but a part of the frame; None: it is estimated.
 
     Returns:
         A new image in [0, 1]; equal to the estimate where that contradicts no mean.
     """
-    scale = ratio / noise.saturation  # DN -> reference brightness
-    row = float(noise.line_variance) * scale**2
-    cells = _cells(estimate, capture, float(noise.gain) * scale, float(noise.read_variance) * scale**2 - row)
-    depth = max(1, min(estimate.shape[-2:]).bit_length() - 2)  # two windows along the shorter side at least
-    black = 0.0 if noise.black is None else BLACK_BOUND * float(noise.black) * scale
-    error = _black_error(cells, row, min(BLACK_LEVEL, depth), black)
-    cells = replace(cells, residual=cells.residual - error)
+    cells, row = _of_frame(estimate, capture, ratio, noise)
+    depth = _depth(estimate)
+    if error is None:
+        error = _black_error(cells, row, min(BLACK_LEVEL, depth), _bound(ratio, noise))
+    cells = replace(cells, residual=cells.residual - error.reshape(1, -1, 1, 1))
     linear = None
     for level, k in GUIDED:
         if level <= depth:
@@ -100,6 +100,37 @@ def faithful(
             linear = found if linear is None else _chained(linear, found)
     plain = _plain(cells, row, [(level, k) for level, k in PLAIN if level <= depth])
     return _applied(estimate, linear, plain)
+
+
+def black_error(
+    estimate: Float[Tensor, "c h w"],
+    capture: Float[Tensor, "c h w"],
+    ratio: float,
+    noise: NoiseParameters,
+) -> Float[Tensor, "c"]:
+    """The error of the black level of each plane, at reference brightness, by the darkest windows of a whole frame.
+
+    Args:
+        estimate, capture, ratio, noise: of `faithful`, which leaves this error out of account.
+    """
+    cells, row = _of_frame(estimate, capture, ratio, noise)
+    return _black_error(cells, row, min(BLACK_LEVEL, _depth(estimate)), _bound(ratio, noise)).flatten()
+
+
+def _of_frame(estimate: Tensor, capture: Tensor, ratio: float, noise: NoiseParameters) -> tuple[_Cells, float]:
+    """A frame in cells, and the variance of its row offsets, at reference brightness."""
+    scale = ratio / noise.saturation  # DN -> reference brightness
+    row = float(noise.line_variance) * scale**2
+    return _cells(estimate, capture, float(noise.gain) * scale, float(noise.read_variance) * scale**2 - row), row
+
+
+def _depth(estimate: Tensor) -> int:
+    """The coarsest level of a frame: two windows along the shorter side at least."""
+    return max(1, min(estimate.shape[-2:]).bit_length() - 2)
+
+
+def _bound(ratio: float, noise: NoiseParameters) -> float:
+    return 0.0 if noise.black is None else BLACK_BOUND * float(noise.black) * (ratio / noise.saturation)
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:

@@ -18,13 +18,14 @@ from PIL import Image, ImageCms, PngImagePlugin
 from exposurediffusion.dng.opcodes import apply_gain_maps, has_gain_maps, lasting
 from exposurediffusion.dng.writer import dng_chunks
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
-from exposurediffusion.files.develop import preview, shown_window, squared
+from exposurediffusion.files.develop import preview, preview16, shown_window, squared
 from exposurediffusion.files.exif import EXIF_IFD, GPS_IFD, SOFTWARE, FileTags, capture_tags, exif_block
 from exposurediffusion.files.tiff import UNDEFINED, Entry, rgb_tags, text_entry, tiff_bytes
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame
 from exposurediffusion.rendering.tone import HEADROOM, camera_tone
 
+_SURROUNDINGS = 24  # sites around a window; LibRaw leaves the outermost to a simpler demosaicing
 _PNG_HEADER = 33  # bytes of the signature and the IHDR chunk
 PICTURE_EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
 """What `Rendering.save` can write."""
@@ -109,7 +110,12 @@ class Rendering:
 
 
 def render(
-    frame: RawFrame, *, exposure: float = 0.0, tone: Literal["linear", "camera"] = "linear", quick: bool = False
+    frame: RawFrame,
+    *,
+    exposure: float = 0.0,
+    tone: Literal["linear", "camera"] = "linear",
+    quick: bool = False,
+    window: tuple[int, int, int, int] | None = None,
 ) -> Rendering:
     """Develop a frame: white balance as shot, the camera's colours to sRGB, highlights clipped, brightness as it is.
 
@@ -119,17 +125,21 @@ def render(
         frame: any; its baseline exposure is applied.
         exposure: EV by which to brighten besides.
         tone: linear, or with the gentle contrast and shoulder of a camera's own pictures (see `tone`), which shows
-            2 EV above white where the frame holds them. A quick picture is always linear.
-        quick: a preview at half the size (X-Trans: a third), in 8 bits, without demosaicing.
+            2 EV above white where the frame holds them.
+        quick: a preview at half the size (X-Trans: a third) without demosaicing, in 8 bits if it is linear.
+        window: left, top, width and height of a part, in sites of the frame; None: what is to be shown of it.
 
     Returns:
-        The picture, cut to what is to be shown, with square pixels, turned upright.
+        The picture, cut to the window, with square pixels, turned upright.
     """
+    frame = evened(frame)
+    if window is not None:
+        frame = _part(frame, window)
     metadata = frame.metadata
-    frame = _evened(frame)
-    if quick:
-        return Rendering(upright(preview(frame, exposure), metadata.orientation), metadata, frame.tags)
     room = HEADROOM if tone == "camera" else 0.0
+    if quick:
+        rgb = camera_tone(preview16(frame, exposure - room)) if tone == "camera" else preview(frame, exposure)
+        return Rendering(upright(rgb, metadata.orientation), metadata, frame.tags)
     # The exposure goes into the mosaic, in float: LibRaw's own brightness would stretch 16-bit integers.
     values = frame.sensor.normalise(frame.mosaic).mul_(2.0 ** (exposure + metadata.baseline_exposure - room))
     plain = replace(
@@ -162,7 +172,16 @@ def render(
     return Rendering(upright(rgb, metadata.orientation), metadata, frame.tags)
 
 
-def _evened(frame: RawFrame) -> RawFrame:
+def _part(frame: RawFrame, window: tuple[int, int, int, int]) -> RawFrame:
+    """A window of a frame with the surroundings that demosaicing sees, the window as its crop."""
+    left, top, width, height = window
+    x, y = (max(0, start - _SURROUNDINGS) for start in (left, top))
+    mosaic = frame.mosaic[y : top + height + _SURROUNDINGS, x : left + width + _SURROUNDINGS]
+    metadata = replace(frame.metadata, crop=(left - x, top - y, width, height), user_crop=None)
+    return replace(frame, mosaic=mosaic, sensor=frame.sensor.shifted(y, x), metadata=metadata)
+
+
+def evened(frame: RawFrame) -> RawFrame:
     """The frame under the GainMaps of its file."""
     lists = lasting(frame.tags or FileTags(), frame.shape)
     if not has_gain_maps(lists):

@@ -19,8 +19,8 @@ import torch
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.models.graph import as_onnx
 from exposurediffusion.models.tile_graph import BRIGHTNESS, TileGraph
-from exposurediffusion.weights.export import AGREEMENT
 from exposurediffusion.weights.file import TrainedDenoiser
+from exposurediffusion.weights.onnx_file import AGREEMENT
 
 SMALLEST = 128
 """Packed pixels along a side of the smallest tile: darktable blends 32 of each side with the neighbours."""

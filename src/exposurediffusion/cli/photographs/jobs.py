@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from exposurediffusion.cli.console import Summary, UsageError
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.photographs.photograph import FORMATS, Format, Job
 
-Format = Literal["dng", "tiff", "tif", "png", "jpeg", "jpg"]
-_FORMATS: dict[str, Format] = {"tif": "tiff", "jpg": "jpeg"}
-_SUFFIXES: dict[Format, str] = {"tiff": ".tif", "jpeg": ".jpg"}
 _KNOWN = ("dng", "tif", "tiff", "png", "jpg", "jpeg")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One raw file, and the files to make of it.
-
-    Attributes:
-        source: the raw file.
-        target: the result.
-        format: of the target; tiff and jpeg, not tif and jpg.
-        kept_maps: names of the maps that are written beside it.
-    """
-
-    source: Path
-    target: Path
-    format: Format
-    kept_maps: tuple[str, ...] = ()
-
-    @property
-    def maps(self) -> dict[str, Path]:
-        """The files of the maps, by their names."""
-        return {name: self.target.with_name(f"{self.target.stem}-{name}.tif") for name in self.kept_maps}
-
-    @property
-    def comparison(self) -> Path:
-        """The page with capture and result."""
-        return self.target.with_name(f"{self.target.stem}-compare.html")
 
 
 def find_jobs(
@@ -59,7 +29,7 @@ def find_jobs(
     """
     several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
     is_folder = output is not None and (output.is_dir() or several or not output.suffix)
-    format = None if format is None else _FORMATS.get(format, format)
+    format = None if format is None else FORMATS.get(format, format)
     if output is not None and several and _format_of(output) and not output.is_dir():
         raise UsageError(f"{output} is one file, but there are several inputs: give a folder")
     if output is not None and not is_folder:
@@ -70,22 +40,20 @@ def find_jobs(
             raise UsageError(f"{output} is not a {format} file: leave --format out, or change the name")
         format = known
     chosen = format or "dng"
-    suffix = _SUFFIXES.get(chosen, f".{chosen}")
     jobs = []
     for source, folder in find_sources(inputs, recursive, summary, output if is_folder else None).items():
-        if output is None:
-            target = source.with_name(f"{source.stem}-enhanced{suffix}")
-        elif is_folder:
-            target = output / source.relative_to(folder).with_suffix(suffix)
-        else:
-            target = output
-        jobs.append(Job(source, target, chosen, kept_maps))
+        job = Job.beside(source, chosen, kept_maps)
+        if output is not None and is_folder:
+            job = replace(job, target=output / source.relative_to(folder).with_suffix(job.target.suffix))
+        elif output is not None:
+            job = replace(job, target=output)
+        jobs.append(job)
     return jobs
 
 
 def _format_of(path: Path) -> Format | None:
     name = path.suffix.lower().removeprefix(".")
-    return next((_FORMATS.get(known, known) for known in _KNOWN if known == name), None)
+    return next((FORMATS.get(known, known) for known in _KNOWN if known == name), None)
 
 
 def find_sources(

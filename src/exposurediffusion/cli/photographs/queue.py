@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from exposurediffusion.cli.console import Summary, note, progress, reason
-from exposurediffusion.cli.photographs.jobs import Job
-from exposurediffusion.cli.photographs.outputs import ResultOptions, write_result
-from exposurediffusion.enhancement.frame import Enhanced, run_plan, tile_count
-from exposurediffusion.enhancement.options import EnhanceOptions
-from exposurediffusion.enhancement.plan import EnhancePlan, plan
-from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.cli.console import Summary, note, progress
+from exposurediffusion.enhancement.plan import EnhancePlan
+from exposurediffusion.photographs.enhancer import Enhancer, Made, failure
+from exposurediffusion.photographs.failures import ERRORS
+from exposurediffusion.photographs.photograph import Job
 from exposurediffusion.physics.sensor import RawFrame
-from exposurediffusion.raw.read import read_raw
-from exposurediffusion.raw.white_balance import white_balance
-from exposurediffusion.weights.file import TrainedDenoiser
 
 
 @dataclass(frozen=True)
@@ -27,16 +22,12 @@ class Queue:
     """All that is the same for every job.
 
     Attributes:
-        model: on its device.
-        options: of `enhance`.
-        results: how they are written.
+        enhancer: of one photograph.
         debug: let errors through.
         summary: is given what was done, kept, and failed.
     """
 
-    model: TrainedDenoiser
-    options: EnhanceOptions
-    results: ResultOptions
+    enhancer: Enhancer
     debug: bool
     summary: Summary
 
@@ -45,18 +36,19 @@ class Queue:
         due = list(self._due(jobs))
         writing: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer, progress("", len(due) or None) as tick:
-            for number, (job, reading) in enumerate(_read_ahead(due)):
+            for number, (job, reading) in enumerate(self._read_ahead(due)):
                 label = f"{number + 1}/{len(due)} {job.source.name}"
                 tick(done=number, text=label)
                 with self._reporting(job):
                     started = perf_counter()
-                    frame = white_balance(reading.result(), self.options.white_balance)
-                    decided = self._plan(job, frame)
-                    tiles = tile_count(self.model, decided)
-                    result = run_plan(self.model, decided, lambda share=1 / tiles: tick(share))
+                    capture = reading.result()
+                    decided = self.enhancer.plan(job, capture)
+                    for text in (describe(decided), *decided.frame.notes):
+                        note(f"{job.source.name}: {text}")
+                    made = self.enhancer.run(job, capture, decided, tick)
                     if writing is not None:
                         writing.result()  # at most one result waits
-                    writing = writer.submit(self._finish, job, frame, decided, result, started)
+                    writing = writer.submit(self._finish, made, started)
                 tick(done=number + 1)
             if writing is not None:
                 writing.result()  # what nobody expected, or --debug lets through, is not lost in its thread
@@ -66,95 +58,53 @@ class Queue:
         taken: dict[Path, Path] = {}
         for job in jobs:
             with self._reporting(job):
-                self._check_free(job, taken)
-                taken |= dict.fromkeys(self.results.files(job), job.source)
-                if self._keeps(job):
+                self.enhancer.check_free(job, taken)
+                taken |= dict.fromkeys(self.enhancer.results.files(job), job.source)
+                if self.enhancer.keeps(job):
                     self.summary.keep(job.target, input=str(job.source))
                 else:
                     yield job
 
-    def _keeps(self, job: Job) -> bool:
-        return job.target.exists() and not self.results.overwrite
-
-    def _check_free(self, job: Job, taken: Mapping[Path, Path]) -> None:
-        """Raise a ValueError where a job would replace an input, the result of another, or a file unasked."""
-        for path in self.results.files(job):
-            if path in taken:
-                raise ValueError(f"{job.source}: it would overwrite the result of {taken[path]}: enhance it alone")
-            if path.exists() and path.samefile(job.source):
-                raise ValueError(f"{path} exists already: it is the input")
-            if path.exists() and not (self.results.overwrite or self._keeps(job)):
-                raise ValueError(f"{path} exists already: use --overwrite to replace it")
+    def _read_ahead(self, jobs: list[Job]) -> Iterator[tuple[Job, Future[RawFrame]]]:
+        """Each job with its frame; while it is worked on, the next is decoded."""
+        read = self.enhancer.read
+        with ThreadPoolExecutor(1) as reader:
+            ahead = [reader.submit(read, job) for job in jobs[:1]]
+            for number, job in enumerate(jobs):
+                reading = ahead.pop()
+                reading.exception()  # it is done, and its error is for the one who asks for the frame
+                ahead = [reader.submit(read, later) for later in jobs[number + 1 : number + 2]]
+                yield job, reading
 
     @contextmanager
     def _reporting(self, job: Job) -> Iterator[None]:
         """Report what goes wrong with a job."""
         try:
             yield
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        except ERRORS as error:
             if self.debug:
                 raise
-            text = reason(error)
-            if not any(str(path) in text for path in (job.source, job.target, job.target.parent)):
-                text = f"{job.source}: {text}"
-            self.summary.fail(text, input=str(job.source))
+            self.summary.fail(failure(error, job), input=str(job.source))
 
-    def _plan(self, job: Job, frame: RawFrame) -> EnhancePlan:
-        options = self.options
-        if options.exposure == "auto" and not self.results.needs_headroom(job):
-            options = replace(options, exposure="reference")
-        decided = plan(frame, self.model, options)
-        for text in (describe(decided), *decided.frame.notes):
-            note(f"{job.source.name}: {text}")
-        return decided
-
-    def _finish(self, job: Job, capture: RawFrame, decided: EnhancePlan, result: Enhanced, started: float) -> None:
+    def _finish(self, made: Made, started: float) -> None:
         """Write a result, and report it; in a thread of its own."""
-        with self._reporting(job):
-            make_folder(job.target.parent)
-            write_result(job, capture, decided.ratio, result, self.results)
-            self._add(job, decided, result, perf_counter() - started)
+        with self._reporting(made.job):
+            self.enhancer.write(made)
+            self._add(made, perf_counter() - started)
 
-    def _add(self, job: Job, decided: EnhancePlan, result: Enhanced, seconds: float) -> None:
+    def _add(self, made: Made, seconds: float) -> None:
         """Report a result that is written."""
-        offsets = {"rows": result.row_offsets, "columns": result.column_offsets}
-        lines = {name: round(float(values.std()), 2) for name, values in offsets.items() if values is not None}
-        for name, deviation in lines.items():
+        job, decided = made.job, made.decided
+        for name, deviation in made.lines.items():
             note(f"{job.source.name}: offsets of {name} taken out, {deviation:g} DN in standard deviation")
-        samples, ev = decided.options.samples, result.frame.metadata.baseline_exposure
+        samples, ev = decided.options.samples, made.result.frame.metadata.baseline_exposure
         many = f" {samples} samples," if samples > 1 else ""
         brighter = f" {ev:+.3g} EV in editors that obey BaselineExposure," if job.format == "dng" and ev else ""
         self.summary.add(
             f"{job.target}  x{decided.ratio:g}, T = {decided.sampling.steps},{many}{brighter} {seconds:.1f} s",
-            input=str(job.source),
-            output=str(job.target),
-            ratio=decided.ratio,
-            steps=decided.sampling.steps,
-            noise_level=decided.noise_level,
-            exposure=decided.options.exposure,
-            baseline_exposure=ev,
-            gain=float(decided.noise.gain),
-            read_noise=float(decided.noise.read_variance) ** 0.5,
-            noise_source=decided.noise.source,
-            black_level=list(decided.frame.sensor.black_level),
-            offsets_taken_out=lines,
-            mended={"found": decided.found, "listed": decided.listed},
-            notes=list(decided.frame.notes),
+            **made.facts(),
             seconds=round(seconds, 2),
-            **({"samples": samples} if samples > 1 else {}),
-            **{name: str(path) for name, path in job.maps.items()},
         )
-
-
-def _read_ahead(jobs: list[Job]) -> Iterator[tuple[Job, Future[RawFrame]]]:
-    """Each job with its frame; while it is worked on, the next is decoded."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = [reader.submit(read_raw, job.source) for job in jobs[:1]]
-        for number, job in enumerate(jobs):
-            reading = ahead.pop()
-            reading.exception()  # it is done, and its error is for the one who asks for the frame
-            ahead = [reader.submit(read_raw, later.source) for later in jobs[number + 1 : number + 2]]
-            yield job, reading
 
 
 def describe(decided: EnhancePlan) -> str:

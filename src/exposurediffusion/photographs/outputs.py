@@ -1,21 +1,18 @@
-"""`expose enhance`: what is written of a result, and how pictures look."""
+"""What is written of a result, and how pictures look."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from exposurediffusion.cli.console import Flag
-from exposurediffusion.cli.photographs.jobs import Job
 from exposurediffusion.dng.sidecar import sidecars, write_sidecars
 from exposurediffusion.dng.storage import Bits, Compression
 from exposurediffusion.dng.writer import write_dng
 from exposurediffusion.enhancement.frame import Enhanced
 from exposurediffusion.files.images import write_map
+from exposurediffusion.photographs.photograph import Job
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.rendering.comparison import write_comparison
 from exposurediffusion.rendering.render import Rendering, render
@@ -43,11 +40,11 @@ class ResultOptions:
     tone: Literal["auto", "camera", "linear"] = "auto"
     bits: Bits = "auto"
     compression: Compression = "lossless"
-    sidecar: Flag = False
+    sidecar: bool = False
     quality: int = 95
-    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS", help_behavior_hint="")] = None
-    before_after: Flag = False
-    overwrite: Flag = False
+    size: int | None = None
+    before_after: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if not -10 <= self.ev <= 10:

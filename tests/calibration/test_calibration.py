@@ -9,7 +9,7 @@ import pytest
 import torch
 from sensors import SimulatedSensor
 
-from exposurediffusion.calibration.calibrate import Calibration, calibrate, law, law_intervals, readings
+from exposurediffusion.calibration.calibration import Calibration, calibrate, law, law_intervals, readings
 from exposurediffusion.calibration.report import HEADER, report, rows
 from exposurediffusion.calibration.verdict import verdict
 from exposurediffusion.physics.cameras.known import calibrated_cameras

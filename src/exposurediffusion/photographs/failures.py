@@ -1,0 +1,15 @@
+"""What an error says to people."""
+
+from __future__ import annotations
+
+ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
+"""What may go wrong with one photograph; others can still be done."""
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, without the number that the operating system gives it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "not enough memory; try a smaller --tile, or --device cpu"
+    return str(error) or type(error).__name__
