@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from exposurediffusion.cli.main import main
 from exposurediffusion.weights import onnx_file
 from exposurediffusion.weights.file import load
+from exposurediffusion.weights.tile_package import check_package
 from tests.simulated import tiny_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -43,12 +45,35 @@ def test_a_file_that_disagrees_is_not_written(
     assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob("*.npz"))
 
 
+def test_a_package_for_darktable_is_of_a_camera_or_of_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tiny_weights(tmp_path / "tiny.safetensors")
+    said = {}
+    for name, options in (("any", []), ("sony", ["--camera", "SonyA7S2", "--iso", "1600", "--ratio", "50"])):
+        file = tmp_path / f"{name}.dtmodel"
+        words = ["--for", "darktable", "--weights", str(weights), "-o", str(file), "--size", "128", "128", *options]
+        assert main(["export", *words, "--json"]) == 0
+        [result] = json.loads(capsys.readouterr().out)["results"]
+        assert result["size"] == 128
+        check_package(file.read_bytes())
+        with ZipFile(file) as archive:
+            said[name] = json.loads(archive.read(f"{name}/config.json"))["description"]
+    assert "any camera" in said["any"]
+    assert "gain 9.643e-05" in said["sony"]  # 1.50266 DN of 15583
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["-o", "x.pt"], "end in .onnx"),
         (["-o", "x.onnx", "--weights", "nothing"], "no weights 'nothing'"),
         (["-o", "x.onnx", "--size", "30", "32"], "multiples of 16"),
+        (["-o", "x.onnx", "--for", "darktable"], "end in .dtmodel"),
+        (["-o", "x.onnx", "--ratio", "3"], "go with --for darktable"),
+        (["-o", "x.dtmodel", "--for", "darktable", "--iso", "800"], "go together"),
+        (["-o", "x.dtmodel", "--for", "darktable", "--ratio", "0.5"], "give 1 to 300"),
+        (["-o", "x.dtmodel", "--for", "darktable", "--size", "256", "128"], "square"),
+        (["-o", "x.dtmodel", "--for", "darktable", "--size", "64", "64"], "at least 128"),
+        (["-o", "x.dtmodel", "--for", "darktable", "--camera", "none", "--iso", "9"], "no camera profile"),
     ],
 )
 def test_wrong_usage(options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -76,26 +76,49 @@ def to_onnx(model: ExposureDenoiser, size: tuple[int, int] | None = None) -> byt
     Raises:
         ValueError: a size does not suit the network, or the extra `export` is not installed.
     """
-    try:
-        import onnx  # noqa: F401 (PyTorch's exporter needs it)
-    except ImportError as error:
-        raise ValueError("ONNX needs the extra `export`: pip install 'exposurediffusion[export]'") from error
     if size is not None and any(side % model.multiple or side <= 0 for side in size):
         raise ValueError(f"sides of {size[0]}x{size[1]} packed pixels: give multiples of {model.multiple}")
     free = {name: {0: "images", 2: "rows", 3: "columns"} for name in ("state", "capture", "estimate")}
     free |= {name: {0: "images"} for name in INPUTS[2:]}
+    inputs = example(model, size or (2 * model.multiple, 2 * model.multiple))
+    return as_onnx(Graph(model), inputs, INPUTS, "estimate", free if size is None else None)
+
+
+def as_onnx(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    output: str,
+    free: dict[str, dict[int, str]] | None = None,
+) -> bytes:
+    """A module of one output as an ONNX file.
+
+    Args:
+        module: made of tensor operations.
+        inputs: that it is traced with.
+        names: of the inputs.
+        output: its name.
+        free: names of axes that may have any length, by input or output and number of the axis; None: none.
+
+    Raises:
+        ValueError: the extra `export` is not installed.
+    """
+    try:
+        import onnx  # noqa: F401 (PyTorch's exporter needs it)
+    except ImportError as error:
+        raise ValueError("ONNX needs the extra `export`: pip install 'exposurediffusion[export]'") from error
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # Its successor (dynamo) takes fifteen times as long for the same graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Graph(model).eval(),
-            example(model, size or (2 * model.multiple, 2 * model.multiple)),
+            module.eval(),
+            inputs,
             stream,  # type: ignore[arg-type] (it writes to streams)
-            input_names=list(INPUTS),
-            output_names=["estimate"],
+            input_names=list(names),
+            output_names=[output],
             opset_version=OPSET,
-            dynamic_axes=free if size is None else None,
+            dynamic_axes=free,
             dynamo=False,
         )
     return stream.getvalue()
