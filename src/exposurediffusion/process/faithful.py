@@ -87,10 +87,10 @@ def faithful(
     Returns:
         A new image in [0, 1]; equal to the estimate where that contradicts no mean.
     """
-    cells, row = _of_frame(estimate, capture, ratio, noise)
+    cells, row, bound = _of_frame(estimate, capture, ratio, noise)
     depth = _depth(estimate)
     if error is None:
-        error = _black_error(cells, row, min(BLACK_LEVEL, depth), _bound(ratio, noise))
+        error = _black_error(cells, row, min(BLACK_LEVEL, depth), bound)
     cells = replace(cells, residual=cells.residual - error.reshape(1, -1, 1, 1))
     linear = None
     for level, k in GUIDED:
@@ -103,34 +103,28 @@ def faithful(
 
 
 def black_error(
-    estimate: Float[Tensor, "c h w"],
-    capture: Float[Tensor, "c h w"],
-    ratio: float,
-    noise: NoiseParameters,
+    estimate: Float[Tensor, "c h w"], capture: Float[Tensor, "c h w"], ratio: float, noise: NoiseParameters
 ) -> Float[Tensor, "c"]:
     """The error of the black level of each plane, at reference brightness, by the darkest windows of a whole frame.
 
     Args:
         estimate, capture, ratio, noise: of `faithful`, which leaves this error out of account.
     """
-    cells, row = _of_frame(estimate, capture, ratio, noise)
-    return _black_error(cells, row, min(BLACK_LEVEL, _depth(estimate)), _bound(ratio, noise)).flatten()
+    cells, row, bound = _of_frame(estimate, capture, ratio, noise)
+    return _black_error(cells, row, min(BLACK_LEVEL, _depth(estimate)), bound).flatten()
 
 
-def _of_frame(estimate: Tensor, capture: Tensor, ratio: float, noise: NoiseParameters) -> tuple[_Cells, float]:
-    """A frame in cells, and the variance of its row offsets, at reference brightness."""
+def _of_frame(estimate: Tensor, capture: Tensor, ratio: float, noise: NoiseParameters) -> tuple[_Cells, float, float]:
+    """A frame in cells, the variance of its lines' offsets, and a bound of its black error, at reference brightness."""
     scale = ratio / noise.saturation  # DN -> reference brightness
     row = float(noise.line_variance) * scale**2
-    return _cells(estimate, capture, float(noise.gain) * scale, float(noise.read_variance) * scale**2 - row), row
+    bound = 0.0 if noise.black is None else BLACK_BOUND * float(noise.black) * scale
+    return _cells(estimate, capture, float(noise.gain) * scale, float(noise.read_variance) * scale**2 - row), row, bound
 
 
 def _depth(estimate: Tensor) -> int:
     """The coarsest level of a frame: two windows along the shorter side at least."""
     return max(1, min(estimate.shape[-2:]).bit_length() - 2)
-
-
-def _bound(ratio: float, noise: NoiseParameters) -> float:
-    return 0.0 if noise.black is None else BLACK_BOUND * float(noise.black) * (ratio / noise.saturation)
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:

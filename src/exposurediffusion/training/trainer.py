@@ -53,8 +53,7 @@ def train(
         execution: device, precision, workers, intervals.
         provenance: more for the header of the weights, e.g. preset and data.
         initial: weights to begin from, a name or file; of the same network.
-        minutes: end within this time, all sessions together, with the schedule of the recipe at its end, whatever the
-            recipe's iterations are; None: after these.
+        minutes: end within this time, all sessions together, the schedule at its end; None: after `iterations`.
         report: is given what people should read.
         tick: called now and then with the run and its mean loss since the last call.
 
