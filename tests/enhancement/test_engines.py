@@ -67,8 +67,6 @@ def test_auto_is_pytorch_unless_another_serves(monkeypatch: pytest.MonkeyPatch) 
     assert auto(POOLING) == "torch"
     assert auto(lambda state, exposure: state) == "torch"
     monkeypatch.setitem(engines.MODULES, "openvino", "not_there")
-    assert auto() == "onnx"
-    monkeypatch.setitem(engines.MODULES, "onnx", "not_there")
     assert auto() == "torch"
 
 

@@ -19,7 +19,7 @@ from exposurediffusion.weights.file import TrainedDenoiser
 
 Engine = Literal["torch", "openvino", "onnx"]
 MODULES: dict[str, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
-"""The module of each engine, the faster one first (docs/engines.md)."""
+"""The module of each engine."""
 WORTH = 6_000_000
 """Packed pixels to evaluate from which on a faster engine makes up for the time that it takes to start."""
 
@@ -29,8 +29,8 @@ def choose_engine(
 ) -> Engine:
     """The engine that is used.
 
-    auto: PyTorch on a GPU, on a processor that is good at bfloat16, for small jobs, and for what no other engine can
-    run; else the fastest that is installed.
+    auto: OpenVINO where it is installed and wins (docs/engines.md); PyTorch on a GPU, on a processor that is good at
+    bfloat16, for small jobs, and for what no other engine can run.
 
     Args:
         asked: by the user.
@@ -45,7 +45,7 @@ def choose_engine(
     reason = _why_not(model, precision)
     if asked == "auto":
         at_home = reason or pixels < WORTH or (precision == "auto" and is_good_at_bfloat16(torch.device("cpu")))
-        return "torch" if at_home or not installed else installed[0]  # type: ignore[return-value] (its keys are)
+        return "torch" if at_home or "openvino" not in installed else "openvino"
     if asked == "torch":
         return "torch"
     if asked not in installed:

@@ -59,7 +59,7 @@ class EnhanceOptions:
         tile: side of a tile in packed pixels, at least 16; auto: by memory. It changes the result by rounding alone.
         precision: of the network; auto: bf16 where the device is good at it.
         engine: what computes the network: torch, or of the extra `export` openvino or onnx, which give the same within
-            rounding; auto: the one that is installed and wins on this kind of processor, for frames large enough.
+            rounding; auto: openvino where it is installed and wins, for frames large enough.
 
     Raises:
         ValueError: something is out of its range, or two options contradict each other.
