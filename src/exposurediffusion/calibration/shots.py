@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_metadata, read_raw
 
@@ -49,9 +50,8 @@ class Shot:
         if self.sensor is None:
             return read_raw(self.path)
         try:
-            with tifffile.TiffFile(self.path) as file:
-                mosaic = file.asarray()
-        except Exception as error:  # the decoder raises what it likes at a damaged file
+            mosaic = decode("tiff_image", os.path.abspath(self.path), None, None).arrays[0]
+        except (DecodingError, MemoryError) as error:
             raise ValueError(f"{self.path}: cannot be read as a TIFF ({error})") from error
         if mosaic.ndim != 2 or mosaic.dtype.kind not in "uf":
             raise ValueError(f"{self.path}: no mosaic (shape {mosaic.shape}, {mosaic.dtype}): one number for each site")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
 from exposurediffusion.files.develop import srgb_to_linear
-
-_LIGHT = ("MINISBLACK", "RGB", "YCBCR")  # what a TIFF's samples may be; the last is decoded to RGB
 
 
 def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np.ndarray:
@@ -30,22 +29,8 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
         ValueError: not a picture that we read; the message names the file.
     """
     try:
-        if path.suffix.lower() == ".hdr":
-            import imagecodecs  # machines that only train may lack it, and tifffile
-
-            pixels = imagecodecs.rgbe_decode(path.read_bytes())
-        elif path.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
-
-            with tifffile.TiffFile(path) as tif:
-                page = tif.pages.first
-                if (kind := getattr(page.photometric, "name", page.photometric)) not in _LIGHT:
-                    raise ValueError(f"its samples are {kind}, not grey or RGB; save it as RGB")
-                pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()  # planar RGB
-        else:
-            with Image.open(path) as image:  # 16-bit grey would be clipped by convert()
-                pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
-    except Exception as error:  # the decoders raise what they like at a damaged file
+        pixels = decode("picture", os.path.abspath(path)).arrays[0]
+    except (DecodingError, MemoryError) as error:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
     if pixels.dtype.kind not in "uf":
         raise ValueError(f"{path}: samples of type {pixels.dtype} are not supported")

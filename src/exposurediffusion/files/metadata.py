@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import rawpy
-
+from exposurediffusion.decoding.raw import LibRawFile
 from exposurediffusion.files import exif
 from exposurediffusion.files.colour_matrices import AS_SHOT_NEUTRAL, D65, dng_matrix, neutral_of_white
 from exposurediffusion.files.exif import FileTags
@@ -18,7 +16,7 @@ DEFAULT_SCALE, DEFAULT_USER_CROP = 50718, 51125
 _ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip -> EXIF
 
 
-def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
+def white_level(raw: LibRawFile, tags: FileTags) -> float:
     """DN at which the sensor saturates: a DNG's WhiteLevel; else the camera's own note of it, else LibRaw's."""
     if tags.is_dng and _number(tags.raw.get(exif.SAMPLE_FORMAT)) == exif.FLOAT:
         return _positive(_number(tags.raw.get(WHITE_LEVEL))) or 1.0  # the specification's default for floats
@@ -28,23 +26,19 @@ def white_level(raw: rawpy.RawPy, tags: FileTags) -> float:
     return float(raw.white_level)
 
 
-def metadata_of(path: str, raw: rawpy.RawPy, tags: FileTags) -> Metadata:
+def metadata_of(path: str, raw: LibRawFile, tags: FileTags) -> Metadata:
     """What the file says about its frame; see `Metadata`."""
     matrix, illuminant = _colour_matrix(raw, tags)
-    try:
-        other = raw.other
-    except (ValueError, OverflowError, OSError):  # rawpy fails on a timestamp that no calendar has
-        other = None
     baseline = _number(tags.first(BASELINE_EXPOSURE))
     profile = tags.first(NOISE_PROFILE)
-    lens = tags.exif[exif.LENS_MODEL].text if exif.LENS_MODEL in tags.exif else raw.lens.model.strip()
+    lens = tags.exif[exif.LENS_MODEL].text if exif.LENS_MODEL in tags.exif else raw.lens.strip()
     return Metadata(
         make=_text(tags, exif.MAKE),
         model=_text(tags, exif.MODEL),
-        iso=_iso(tags, other.iso_speed if other else 0.0),
-        shutter=_shot(tags, exif.EXPOSURE_TIME, other and other.shutter_speed),
-        aperture=_shot(tags, exif.F_NUMBER, other and other.aperture),
-        focal_length=_shot(tags, exif.FOCAL_LENGTH, other and other.focal_length),
+        iso=_iso(tags, raw.iso),
+        shutter=_shot(tags, exif.EXPOSURE_TIME, raw.shutter),
+        aperture=_shot(tags, exif.F_NUMBER, raw.aperture),
+        focal_length=_shot(tags, exif.FOCAL_LENGTH, raw.focal_length),
         lens=lens or None,
         orientation=_orientation(raw, tags),
         as_shot_neutral=_neutral(raw, tags),
@@ -54,25 +48,25 @@ def metadata_of(path: str, raw: rawpy.RawPy, tags: FileTags) -> Metadata:
         noise_profile=profile.numbers if profile and profile.count % 2 == 0 else None,
         crop=_crop(raw, tags),
         user_crop=_user_crop(tags),
-        pixel_aspect=_aspect(raw.sizes.pixel_aspect),
+        pixel_aspect=_aspect(raw.pixel_aspect),
         source=path,
     )
 
 
-def _colour_matrix(raw: rawpy.RawPy, tags: FileTags) -> tuple[tuple[float, ...] | None, int]:
+def _colour_matrix(raw: LibRawFile, tags: FileTags) -> tuple[tuple[float, ...] | None, int]:
     if tags.is_dng and (found := dng_matrix(tags)):
         return tuple(float(v) for v in found[0].ravel()), found[1]
-    matrix = np.asarray(raw.rgb_xyz_matrix, dtype=float)[:3]
+    matrix = raw.rgb_xyz_matrix[:3]
     return (tuple(float(v) for v in matrix.ravel()) if matrix.any() else None), D65
 
 
-def _orientation(raw: rawpy.RawPy, tags: FileTags) -> int:
+def _orientation(raw: LibRawFile, tags: FileTags) -> int:
     """LibRaw's, which minds the makers' quirks but takes an impossible value of the tag for a quarter turn."""
     said = _number(tags.main.get(exif.ORIENTATION) or tags.raw.get(exif.ORIENTATION))
     return 1 if said is not None and not 1 <= said <= 8 else _ORIENTATION.get(raw.sizes.flip, 1)
 
 
-def _neutral(raw: rawpy.RawPy, tags: FileTags) -> tuple[float, float, float] | None:
+def _neutral(raw: LibRawFile, tags: FileTags) -> tuple[float, float, float] | None:
     if tags.is_dng and AS_SHOT_NEUTRAL not in tags.main and (found := neutral_of_white(tags)):
         return found
     red, green, blue = raw.camera_whitebalance[:3]
@@ -81,7 +75,7 @@ def _neutral(raw: rawpy.RawPy, tags: FileTags) -> tuple[float, float, float] | N
     return green / red, 1.0, green / blue
 
 
-def _crop(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int, int, int] | None:
+def _crop(raw: LibRawFile, tags: FileTags) -> tuple[int, int, int, int] | None:
     """Left, top, width, height of the part to show inside the visible area; None if that is all of it, or nonsense."""
     sizes = raw.sizes
     if tags.is_dng and CROP_ORIGIN in tags.raw and CROP_SIZE in tags.raw:
@@ -126,7 +120,7 @@ def _iso(tags: FileTags, libraw: float) -> float | None:
     return _positive(libraw) or next((iso for iso in elsewhere if iso), None)
 
 
-def active_shift(raw: rawpy.RawPy, tags: FileTags) -> tuple[int, int]:
+def active_shift(raw: LibRawFile, tags: FileTags) -> tuple[int, int]:
     """Rows and columns that LibRaw leaves out of a DNG's active area: the first, where that begins on an odd one."""
     area = tags.raw[ACTIVE_AREA].numbers if ACTIVE_AREA in tags.raw else (0.0, 0.0)
     down, right = raw.sizes.top_margin - int(area[0]), raw.sizes.left_margin - int((*area, 0)[1])
@@ -145,6 +139,6 @@ def _positive(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) and value > 0 else None
 
 
-def _shot(tags: FileTags, tag: int, libraw: float | None) -> float | None:
+def _shot(tags: FileTags, tag: int, libraw: float) -> float | None:
     """A fact of the shot from EXIF, where a zero means unknown; from LibRaw if the file has no such tag."""
     return _positive(_number(tags.exif.get(tag) or tags.first(tag)) if tags.first(tag) else libraw)

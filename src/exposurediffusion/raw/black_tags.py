@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import rawpy
 
 from exposurediffusion.analysis.black import NOTICEABLE
 from exposurediffusion.analysis.margins import dark_margins
+from exposurediffusion.decoding.raw import LibRawFile
 from exposurediffusion.files.exif import FileTags
 from exposurediffusion.files.metadata import BLACK_LEVEL, BLACK_REPEAT, active_shift
 from exposurediffusion.physics.mosaic import CFA
@@ -18,7 +18,7 @@ _DELTA_H, _DELTA_V, _MASKED = 50715, 50716, 50830
 _EDGE, _GUARD = 2, 6  # lines dropped of a masked margin: at the sensor's rim, and beside the light
 
 
-def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...]:
+def black_levels(raw: LibRawFile, cfa: CFA, tags: FileTags) -> tuple[float, ...]:
     """DN at no light for each site of the visible area's first tile, at its most ordinary row and column.
 
     LibRaw rounds a DNG's black level, adds the means of BlackLevelDeltaH and V to it, puts its own measurement of
@@ -26,12 +26,8 @@ def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...
     They are believed if they agree with LibRaw to a few DN on average, or if LibRaw measured.
     """
     channel = raw.black_level_per_channel
-    period, sizes = cfa.period, raw.sizes
-    libraw = [
-        float(channel[raw.raw_color(sizes.top_margin + i, sizes.left_margin + j)])
-        for i in range(period)
-        for j in range(period)
-    ]
+    period = cfa.period
+    libraw = [channel[raw.colour_of[i][j]] for i in range(period) for j in range(period)]
     if not tags.is_dng or BLACK_LEVEL not in tags.raw:
         return tuple(libraw)
     values = np.array(tags.raw[BLACK_LEVEL].numbers)
@@ -52,7 +48,7 @@ def black_levels(raw: rawpy.RawPy, cfa: CFA, tags: FileTags) -> tuple[float, ...
     return tuple(float(v + usual) for v in sites.ravel())
 
 
-def with_black_of(frame: RawFrame, raw: rawpy.RawPy, tags: FileTags) -> RawFrame:
+def with_black_of(frame: RawFrame, raw: LibRawFile, tags: FileTags) -> RawFrame:
     """The frame without its black differences of rows and columns, and with its masked margins.
 
     The mosaic stays uint16 where the differences are whole numbers and nothing becomes negative, else it is float32.
@@ -78,7 +74,7 @@ def with_black_of(frame: RawFrame, raw: rawpy.RawPy, tags: FileTags) -> RawFrame
     return replace(frame, optical_black=dark, notes=frame.notes + tuple(notes))
 
 
-def _deltas(raw: rawpy.RawPy, tags: FileTags) -> tuple[np.ndarray, np.ndarray]:
+def _deltas(raw: LibRawFile, tags: FileTags) -> tuple[np.ndarray, np.ndarray]:
     """BlackLevelDeltaV and H of the visible rows and columns, DN; both empty where one does not fit."""
     sizes, shift = raw.sizes, active_shift(raw, tags)
     found = []
@@ -105,7 +101,7 @@ def _without(frame: RawFrame, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
 
 
 def _margins(
-    raw: rawpy.RawPy, frame: RawFrame, tags: FileTags, rows: np.ndarray, columns: np.ndarray
+    raw: LibRawFile, frame: RawFrame, tags: FileTags, rows: np.ndarray, columns: np.ndarray
 ) -> list[MaskedArea]:
     """What lies outside the visible area, DN minus black, float32: where MaskedAreas are given, only these."""
     sizes, whole, period = raw.sizes, raw.raw_image, frame.sensor.cfa.period

@@ -6,12 +6,11 @@ the rest: levels, colour filter array, margins and colours are read in one way, 
 
 from __future__ import annotations
 
-import logging
-from typing import cast
+import os
 
 import numpy as np
-import tifffile
 
+from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.files.exif import EXIF_IFD, FLOAT, GPS_IFD, SAMPLE_FORMAT, SUB_IFDS, FileTags
 from exposurediffusion.files.tiff import LONG, SHORT, entry, tiff_bytes
 from exposurediffusion.raw.refusal import (
@@ -29,6 +28,7 @@ from exposurediffusion.raw.refusal import (
 
 _ROW_FIELDS, _COLUMN_FIELDS, _SUB_TILES = 50975, 52547, 50974  # DNG's RowInterleaveFactor and its kin
 _MAX_SITES = 1 << 29
+_CFA = 32803  # TIFF's PhotometricInterpretation of a mosaic
 _HUGE = 1e3  # times white: a float that no light explains
 
 
@@ -55,30 +55,17 @@ def decoded(name: str, tags: FileTags) -> np.ndarray:
         raise RawError(name, "its tiles are split in blocks, which is not supported", PLAIN)
     if number(raw, TILES[1] if TILES[0] in raw else STRIPS[1], 0) < 1:
         raise RawError(name, "damaged: a part of the image data is missing", COPY)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what the error below says
     try:
-        with tifffile.TiffFile(name) as file:
-            image = _page(file, shape).asarray()
-    except MemoryError:
+        image = decode("tiff_image", os.path.abspath(name), shape, _CFA).arrays[0]
+    except DecodingError as error:
+        if {"ImportError", "NotImplementedError"} & set(error.kinds):
+            raise RawError(name, f"its compression is not supported ({error})", PLAIN) from error
         raise
-    except (ImportError, NotImplementedError) as error:
-        raise RawError(name, f"its compression is not supported ({error})", PLAIN) from error
-    except Exception as error:  # codecs have errors of their own, derived from RuntimeError or from nothing special
-        raise RawError(name, f"damaged or truncated ({_line(error)})", COPY) from error
     if image.shape != shape or image.dtype.kind not in "uf" or (image.dtype.kind == "u" and image.dtype.itemsize > 2):
         raise RawError(name, f"its samples ({image.dtype}) are not supported", PLAIN)
     for axis, tag in ((0, _ROW_FIELDS), (1, _COLUMN_FIELDS)):
         image = _woven(image, axis, number(raw, tag, 1))
     return np.ascontiguousarray(image, np.float32 if image.dtype.kind == "f" else np.uint16)
-
-
-def _page(file: tifffile.TiffFile, shape: tuple[int, int]) -> tifffile.TiffPage:
-    """The page of the mosaic: the colour filter array of this shape, in the file itself or in a sub-directory."""
-    own = [cast(tifffile.TiffPage, page) for page in file.pages]
-    for page in [*own, *(sub for parent in own for sub in parent.pages or ())]:
-        if isinstance(page, tifffile.TiffPage) and page.photometric == tifffile.PHOTOMETRIC.CFA and page.shape == shape:
-            return page
-    raise ValueError("no image of the size that its tags say")
 
 
 def _woven(image: np.ndarray, axis: int, fields: int) -> np.ndarray:
@@ -119,7 +106,3 @@ def without_holes(mosaic: np.ndarray, holes: np.ndarray, period: int) -> np.ndar
             typical = np.median(values[~bad]) if not bad.all() else 0
             values[bad] = np.where(last < 0, typical, np.take_along_axis(values, np.maximum(last, 0), 1))[bad]
     return out
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,21 +1,18 @@
 """Raw files in: LibRaw decodes, and everything that a `RawFrame` needs is collected and checked.
 
-LibRaw is careful with damaged files but not proof against hostile ones; it runs in this process.
+LibRaw is careful with damaged files but not proof against hostile ones; it runs in a process of its own (`decoding`).
 """
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import rawpy
 
+from exposurediffusion.decoding.process import DecodingError
+from exposurediffusion.decoding.raw import LibRawFile, libraw
 from exposurediffusion.dng.opcodes import listed_defects, opcode_notes
 from exposurediffusion.files.exif import FileTags, read_tags
 from exposurediffusion.files.metadata import metadata_of, white_level
@@ -30,7 +27,6 @@ from exposurediffusion.raw.white_balance import NO_WHITE
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
 _MOST_HOLES = 0.05  # part of a float image that may be no number: more is no photograph
 _BINNED = "give a file that the camera binned or remosaiced (its lower resolution)"
-_stderr_lock = threading.Lock()
 
 
 def read_raw(path: str | os.PathLike[str]) -> RawFrame:
@@ -49,8 +45,8 @@ def read_raw(path: str | os.PathLike[str]) -> RawFrame:
         TypeError: no path; open files and bytes have to be written to a file first.
     """
     name = _name(path)
-    with _opened(name, pixels=True) as (raw, tags, floats):
-        raw.unpack()
+    with _refusing(name):
+        raw, tags, floats = _decoded(name, pixels=True)
         return _frame(name, raw, tags, floats)
 
 
@@ -63,7 +59,8 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         TypeError: no path; open files and bytes have to be written to a file first.
     """
     name = _name(path)
-    with _opened(name, pixels=False) as (raw, tags, _):
+    with _refusing(name):
+        raw, tags, _ = _decoded(name, pixels=False)
         return metadata_of(name, raw, tags)
 
 
@@ -74,73 +71,48 @@ def _name(path: object) -> str:
     return os.fsdecode(path)
 
 
-@contextmanager
-def _opened(name: str, *, pixels: bool) -> Iterator[tuple[rawpy.RawPy, FileTags, np.ndarray | None]]:
-    """A raw file with its tags, and its image where that is of floats; what goes wrong inside becomes a `RawError`.
+def _decoded(name: str, *, pixels: bool) -> tuple[LibRawFile, FileTags, np.ndarray | None]:
+    """LibRaw's view of a raw file, its tags, and its image where that is of floats.
 
-    Where LibRaw does not read the file, its image is decoded here, if `pixels` are wanted.
+    Where LibRaw does not read the image, tifffile does, if `pixels` are wanted.
     """
     with open(name, "rb") as stream:
         if not stream.read(1):
             raise RawError(name, "the file is empty", COPY)
     tags = read_tags(name)
     check_tags(name, tags)
-    with _captured_stderr() as noise:
-        try:
-            known = libraw_reads(tags)
-            image = None if known or not pixels else decoded(name, tags)
-            with _open(name) if known else rawpy.imread(io.BytesIO(rewrapped(tags, image))) as raw:
-                yield raw, tags, image if image is not None and image.dtype == np.float32 else None
-        except rawpy.LibRawFileUnsupportedError as error:
-            raise RawError(name, "not a raw photograph that LibRaw knows, or damaged at its start", CONVERT) from error
-        except rawpy.LibRawError as error:
-            raise RawError(name, f"damaged or truncated ({_reason(error)})", COPY) from error
-        except RawError:
-            raise
-        except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-            raise RawError(name, f"its metadata are damaged ({error})", COPY) from error
-        except MemoryError as error:
-            raise RawError(name, "too large for this machine's memory", "crop it, or use a larger machine") from error
-    if any(word in "".join(noise) for word in ("Unexpected end of file", "data corrupted")):
+    if libraw_reads(tags):
+        raw, image = libraw(name, pixels=pixels), None
+    else:
+        image = decoded(name, tags) if pixels else None
+        raw = libraw(name, pixels=pixels, content=rewrapped(tags, image))
+    if raw.unwritten:
+        raise RawError(name, f"damaged: {raw.unwritten:,} of its sites are not in the file", COPY)
+    if any(word in raw.printed for word in ("Unexpected end of file", "data corrupted")):
         raise RawError(name, "damaged or truncated (LibRaw met corrupt data)", COPY)
-
-
-def _open(name: str) -> rawpy.RawPy:
-    try:
-        return rawpy.imread(name)
-    except UnicodeEncodeError:  # rawpy takes names in UTF-8 only, Unix allows any bytes
-        with open(name, "rb") as stream:
-            return rawpy.imread(stream)
-
-
-def _reason(error: Exception) -> str:
-    reason = error.args[0] if error.args else type(error).__name__
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    return raw, tags, image if image is not None and image.dtype == np.float32 else None
 
 
 @contextmanager
-def _captured_stderr() -> Iterator[list[str]]:
-    """Collect what C code writes to the process's standard error: LibRaw reports corrupt data nowhere else."""
-    text: list[str] = []
-    with _stderr_lock:
-        try:
-            sys.stderr.flush()
-            saved = os.dup(2)
-        except (OSError, AttributeError, ValueError):  # no standard error (a windowed program): nothing to keep clean
-            yield text
-            return
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            try:
-                yield text
-            finally:
-                os.dup2(saved, 2)
-                os.close(saved)
-                sink.seek(0)
-                text.append(sink.read().decode(errors="replace"))
+def _refusing(name: str) -> Iterator[None]:
+    """What goes wrong inside becomes a `RawError`."""
+    try:
+        yield
+    except RawError:
+        raise
+    except DecodingError as error:
+        if "LibRawFileUnsupportedError" in error.kinds:
+            problem, advice = "not a raw photograph that LibRaw knows, or damaged at its start", CONVERT
+        else:
+            problem, advice = (f"damaged or truncated ({error})" if error.kinds else f"damaged: {error}"), COPY
+        raise RawError(name, problem, advice) from error
+    except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        raise RawError(name, f"its metadata are damaged ({error})", COPY) from error
+    except MemoryError as error:
+        raise RawError(name, "too large for this machine's memory", "crop it, or use a larger machine") from error
 
 
-def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | None) -> RawFrame:
+def _frame(name: str, raw: LibRawFile, tags: FileTags, floats: np.ndarray | None) -> RawFrame:
     cfa = _cfa(name, raw)
     sizes = raw.sizes
     top, left, height, width = sizes.top_margin, sizes.left_margin, sizes.height, sizes.width
@@ -175,28 +147,20 @@ def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | Non
     return with_black_of(RawFrame(mosaic, sensor, metadata, (), known, notes, tags.carried), raw, tags)
 
 
-def _cfa(name: str, raw: rawpy.RawPy) -> CFA:
+def _cfa(name: str, raw: LibRawFile) -> CFA:
     """The colour filter array of the visible area."""
-    if raw.raw_type != rawpy.RawType.Flat:
+    if not raw.flat:
         raise RawError(name, "no mosaic: already demosaiced (linear DNG, sRAW) or a layered sensor (Foveon)", MOSAIC)
-    try:
-        pattern = raw.raw_pattern
-    except NotImplementedError:
-        pattern = None
-    if pattern is None or pattern.shape[0] not in (2, 4, 6, 16):
+    rows = raw.pattern_rows
+    if rows not in (2, 4, 6, 16):
         raise RawError(name, "monochrome, or without a colour filter mosaic", MOSAIC)
-    if raw.num_colors != 3:
-        raise RawError(name, f"a sensor of {raw.num_colors} colours is not supported", MOSAIC)
-    names, period, sizes = raw.color_desc.decode(), 6 if pattern.shape[0] == 6 else 2, raw.sizes
-
-    # Asked for inside the visible area only: LibRaw's answer in the margins of an X-Trans sensor is not reliable.
-    def letter(row: int, column: int) -> str:
-        return names[raw.raw_color(sizes.top_margin + row, sizes.left_margin + column)]
-
+    if raw.colours != 3:
+        raise RawError(name, f"a sensor of {raw.colours} colours is not supported", MOSAIC)
+    period = range(6 if rows == 6 else 2)
     try:
-        cfa = CFA.from_pattern([letter(i, j) for i in range(period) for j in range(period)])
-        if pattern.shape[0] in (4, 16):
-            raise ValueError(f"its colour filter pattern repeats over {pattern.shape[0]} sites")
+        cfa = CFA.from_pattern([raw.colour_names[raw.colour_of[i][j]] for i in period for j in period])
+        if rows in (4, 16):
+            raise ValueError(f"its colour filter pattern repeats over {rows} sites")
     except (ValueError, IndexError) as error:
         raise RawError(name, str(error), MOSAIC) from error
     return cfa

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 from math import log2
 from pathlib import Path
 
 import numpy as np
-import rawpy
 from PIL import Image
 
 from exposurediffusion.analysis.black import with_true_black
+from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.enhancement.plan import auto_ratio
 from exposurediffusion.enhancement.views import smaller
-from exposurediffusion.files.exif import ORIENTATION
 from exposurediffusion.raw.read import read_raw
 from exposurediffusion.rendering.render import render, upright
 
@@ -38,17 +38,10 @@ def thumbnail(path: Path) -> bytes:
 def _embedded(path: Path) -> Image.Image | None:
     """The picture that a file brings along, small and upright."""
     try:
-        with rawpy.imread(str(path)) as raw:
-            found, turned = raw.extract_thumb(), {3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)
-        if found.format == rawpy.ThumbFormat.JPEG:
-            picture = Image.open(io.BytesIO(bytes(found.data)))
-            picture.draft("RGB", (2 * LONGEST, 2 * LONGEST))
-            turned = picture.getexif().get(ORIENTATION, turned)
-            picture = picture.convert("RGB")
-        else:
-            picture = Image.fromarray(np.asarray(found.data))
-    except (rawpy.LibRawError, OSError, ValueError):
+        answer = decode("embedded_picture", os.path.abspath(path), 2 * LONGEST)
+    except (DecodingError, MemoryError):
         return None
+    picture, turned = Image.fromarray(answer.arrays[0]), int(answer.value)
     picture.thumbnail((LONGEST, LONGEST))
     return Image.fromarray(upright(np.asarray(picture), turned))
 
