@@ -17,6 +17,7 @@ from exposurediffusion.evaluation.results import Results, for_json, write_text
 from exposurediffusion.evaluation.score import score
 from exposurediffusion.evaluation.selection import Selection
 from exposurediffusion.evaluation.summary import by_correction, summarise
+from exposurediffusion.files.atomic import alone_in
 from exposurediffusion.models.device import find_device
 from exposurediffusion.weights.file import TrainedDiffusion, load_any, weights_name
 
@@ -102,7 +103,7 @@ def evaluate(
     def failed(file: str, why: str) -> None:
         summary.fail(why if file in why else f"{file}: {why}", input=file)
 
-    with progress("measuring", len(opened.pairs) * len(methods)) as tick:
+    with alone_in(output), progress("measuring", len(opened.pairs) * len(methods)) as tick:
         score(opened, methods, protocol, results, pictures=pictures, failed=None if debug else failed, tick=tick)
     largest = max(max(pair.short.shape) // pair.short.cfa.stride for pair in opened.pairs)
     cropped = side if side and side < largest else f"whole, {side} were asked for" if side else "whole"

@@ -16,7 +16,7 @@ import tyro
 
 from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, progress
 from exposurediffusion.datasets.listing import find_images
-from exposurediffusion.files.atomic import make_folder
+from exposurediffusion.files.atomic import alone_in
 from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.physics.cameras.known import load_profile, user_cameras
 from exposurediffusion.physics.mosaic import CFA
@@ -109,7 +109,8 @@ def simulate(
     names = [path.relative_to(images).as_posix() for path in pictures]
     planned = plan_scenes(setup, names, len(names) if scenes == "auto" else scenes)
     summary = Summary(json)
-    _make(setup, planned, workers, overwrite, summary)
+    with alone_in(output):
+        _make(setup, planned, workers, overwrite, summary)
     return summary.finish()
 
 
@@ -148,7 +149,6 @@ def _make(setup: Setup, planned: list[Scene], workers: int, overwrite: bool, sum
     _check_space(setup, sum(len(scene.shots) for scenes in jobs.values() for scene in scenes))
     for name, facts in listed.items():
         facts["files"] = known.get(name, {}).get("files", {}) | facts["files"]
-    make_folder(setup.output)
     _write_manifest(setup.output, known | listed)
     failed: dict[str, str] = {}
     with progress("simulating", sum(map(len, jobs.values()))) as tick:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from safetensors.torch import save
 
-from exposurediffusion.files.atomic import atomic
+from exposurediffusion.files.atomic import alone_in, atomic
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
 from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
@@ -61,7 +61,7 @@ def train(
         The final weights file.
 
     Raises:
-        ValueError: data and recipe do not go together, or the checkpoint is of another recipe.
+        ValueError: data and recipe do not go together, the checkpoint is of another recipe, or another run writes here.
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
         NonFiniteLoss: the batch is in nonfinite-0.safetensors, and the checkpoint is never of ruined weights.
         WorkerLost: another process of a distributed run has ended.
@@ -75,7 +75,7 @@ def train(
     if isinstance(patches, CleanViews):
         patches = patches.to(run.device)
     every = 1 if run.device.type == "cpu" else READ_EVERY
-    with _stop_signals() as stop, _log(run, output, execution) as log:
+    with _stop_signals() as stop, _alone(run, output), _log(run, output, execution) as log:
         progress = _Progress(log, run.iteration)
         if minutes is not None and run.done < 1:
             _rehearse(run, checkpoint, validate, log)
@@ -189,6 +189,10 @@ class _Progress:
 
     def saved(self) -> None:
         self.checkpoint = time.monotonic()
+
+
+def _alone(run: Run, folder: Path) -> AbstractContextManager[None]:
+    return alone_in(folder) if run.is_main else nullcontext()
 
 
 def _log(run: Run, folder: Path, execution: Execution) -> AbstractContextManager[RunLog | None]:
