@@ -25,6 +25,7 @@ from torch import Tensor
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.process.sampling import Sampling
+from exposurediffusion.training import trainer
 from exposurediffusion.training.batches import Batch, Patches, batches
 from exposurediffusion.training.captures import CaptureMaker, Captures
 from exposurediffusion.training.checkpoints import NonFiniteLoss
@@ -256,7 +257,27 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space left"):
         run.save(path)
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-before.pt", "checkpoint.pt"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    run, path = Run(RECIPE, PLAIN), tmp_path / "checkpoint.pt"
+    run.save(path)
+    run.iteration = 1
+    run.save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    said: list[str] = []
+    again = Run(RECIPE, PLAIN)
+    trainer._begin(again, path, None, said.append)
+    assert again.iteration == 0
+    assert "damaged; the one before it is taken" in said[0]
+    assert "going on from" in said[1]
+    assert "checkpoint-before.pt" in said[1]
+    (tmp_path / "checkpoint-before.pt").unlink()
+    with pytest.raises(ValueError, match="its checksum is wrong"):
+        trainer._begin(again, path, None, said.append)
 
 
 def test_a_full_disk_is_told_of_and_tried_again(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import zlib
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,17 @@ from exposurediffusion.training.recipe import Recipe
 _MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
 
 
+class DamagedError(ValueError):
+    """A checkpoint that is not as it was written."""
+
+
+def earlier(path: Path) -> Path:
+    """Where the checkpoint before this one is kept, should this one be damaged."""
+    return path.with_name(f"{path.stem}-before{path.suffix}")
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state of a run (`Run.state`), whole or not at all.
+    """Write the state of a run (`Run.state`), whole or not at all; the one before it is kept as `earlier(path)`.
 
     Raises:
         OSError: it cannot be written; what was there before stays.
@@ -31,6 +42,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     with atomic(path) as stream:
         stream.write(content.getbuffer())
         stream.write(_MARK + b"%08x" % zlib.crc32(content.getbuffer()))
+        with suppress(OSError):  # there is none yet, or the file system has no links
+            earlier(path).unlink(missing_ok=True)
+            os.link(path, earlier(path))
 
 
 def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -> dict[str, Any]:
@@ -43,7 +57,8 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         by_time: whether it ends by time (`minutes`), not by iterations.
 
     Raises:
-        ValueError: it is damaged, or of another recipe, number of processes, or measure of its length.
+        DamagedError: it is not as it was written.
+        ValueError: it is of another recipe, number of processes, or measure of its length.
     """
     try:
         content = path.read_bytes()
@@ -51,12 +66,12 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         raise ValueError(f"{path}: cannot be read ({error.strerror}); choose another output folder") from error
     whole, mark, digits = content.rpartition(_MARK)
     if mark and digits != b"%08x" % zlib.crc32(whole):
-        raise ValueError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
+        raise DamagedError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
         known, before = json.loads(state["recipe"]), state["processes"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
+        raise DamagedError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
     changed = differences(known, json.loads(json.dumps(asdict(recipe))))
     if changed:
         raise MadeOtherwise(

@@ -22,7 +22,14 @@ from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches, batches
 from exposurediffusion.training.captures import CaptureMaker, Captures
-from exposurediffusion.training.checkpoints import NonFiniteLoss, differences, kept, read_checkpoint, write_checkpoint
+from exposurediffusion.training.checkpoints import (
+    DamagedError,
+    NonFiniteLoss,
+    differences,
+    kept,
+    read_checkpoint,
+    write_checkpoint,
+)
 from exposurediffusion.training.execution import Clock, Execution, Peers
 from exposurediffusion.training.loss import loss_of
 from exposurediffusion.training.recipe import Recipe
@@ -242,13 +249,15 @@ class Run:
         """Continue from a checkpoint (read by PyTorch's restricted loader).
 
         Raises:
-            ValueError: it is damaged, or a checkpoint of another recipe or number of processes.
+            DamagedError: it is not as it was written, or of another version.
+            ValueError: it is of another recipe or number of processes.
         """
         state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.clock.minutes is not None)
         try:
             self._take(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: a checkpoint of another version, or damaged: remove it to begin anew") from error
+            text = f"{path}: a checkpoint of another version, or damaged: remove it to begin anew"
+            raise DamagedError(text) from error
 
     def _take(self, state: dict[str, Any]) -> None:
         """Be as `state` says."""

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from exposurediffusion.files.atomic import alone_in, atomic
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches
-from exposurediffusion.training.checkpoints import NonFiniteLoss, kept
+from exposurediffusion.training.checkpoints import DamagedError, NonFiniteLoss, earlier, kept
 from exposurediffusion.training.execution import Execution
 from exposurediffusion.training.log import RunLog
 from exposurediffusion.training.recipe import Recipe
@@ -123,7 +123,14 @@ def _check_planes(recipe: Recipe, patches: Patches | CleanViews) -> None:
 def _begin(run: Run, checkpoint: Path, initial: str | Path | None, report: Callable[[str], None]) -> None:
     """From the checkpoint, if there is one, else from the initial weights, if they are given."""
     if checkpoint.exists():
-        run.restore(checkpoint)
+        try:
+            run.restore(checkpoint)
+        except DamagedError as error:
+            if not earlier(checkpoint).exists():
+                raise
+            report(f"{checkpoint}: damaged; the one before it is taken ({error})")
+            checkpoint = earlier(checkpoint)
+            run.restore(checkpoint)
         report(f"going on from {checkpoint}: {run.iteration:,} iterations done in {run.clock.spent:.1f} minutes")
     elif initial is not None:
         run.begin_from(initial)
