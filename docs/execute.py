@@ -4,6 +4,7 @@ make notebooks
 python docs/execute.py docs/notebooks/night_shot.ipynb
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # no bars are wanted here
     named = [Path(word) for word in sys.argv[1:]]
     for each in named or sorted((Path(__file__).parent / "notebooks").glob("*.ipynb")):
         print(each)
