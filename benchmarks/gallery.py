@@ -103,7 +103,7 @@ SCENES = (
         "chart", "A colour chart", "canon_powershot_g2_0304.CRW", "thorsted/digicam_corpus, CC0-1.0, a raw photograph",
         "NikonD850", 100, 800, (0.45, 0.45),
         "The colours are those of the patches. At 100 % a fine mottling stays in even fields, and edges that "
-        "should be ruled are ragged by a pixel or two.",
+        "should be ruled are ragged by a pixel or two. The blacks have turned a little green.",
     ),
     Scene(
         "bridge", "A footbridge under lamps", "adams_place_bridge_1k.hdr", "Poly Haven, CC0-1.0, a panorama",
