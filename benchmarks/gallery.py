@@ -165,7 +165,7 @@ def taken(scene: Scene, files: dict[str, Path]) -> tuple[RawFrame, RawFrame]:
     light = record(rgb, colours_of(camera), (1 / NEUTRAL[0], 1 / NEUTRAL[2]), cfa, level)
     generator = torch.Generator().manual_seed(seed_of("gallery", scene.name))
     long = simulate_long(light, cfa, camera, NEUTRAL)
-    return simulate_short(light, cfa, camera, NEUTRAL, scene.ratio, scene.iso, generator)[0], long
+    return simulate_short(light, cfa, camera, NEUTRAL, float(scene.ratio), float(scene.iso), generator)[0], long
 
 
 def sheet(scene: Scene, capture: Rendering, result: Rendering, long: Rendering) -> Image.Image:

@@ -18,7 +18,7 @@ def test_a_scene_is_taken_enhanced_and_shown(tmp_path, monkeypatch):
     assert after > before + 4  # it is enhanced, not copied
     assert "expose enhance cat.dng --ratio 8" in page
     assert "As before." in page
-    assert Image.open(tmp_path / "gallery/cat.jpg").size == (976, 298 + 8 + 260)
+    assert Image.open(tmp_path / "gallery/cat.jpg").size == (976, 300 + 8 + 260)
 
 
 def test_what_is_missing_is_named(tmp_path):
