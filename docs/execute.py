@@ -21,7 +21,8 @@ def execute(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # its times
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop("text/plain" if "image/jpeg" in output.get("data", {}) else None, None)
+            if "image/jpeg" in output.get("data", {}):
+                output.data.pop("text/plain", None)  # the size of the figure
     nbformat.write(notebook, path)
 
 
