@@ -98,7 +98,7 @@ def fitting(value: Any, wanted: Any, name: str) -> Any:
             return tuple(fitting(one, kind, name) for one, kind in zip(value, of_each, strict=True))
     elif wanted is float and type(value) in (int, float):
         return float(value)
-    elif wanted in _KINDS and type(value) is wanted or origin in (dict, Mapping) and isinstance(value, dict):
+    elif type(value) is (dict if origin in (dict, Mapping) else wanted):
         return value
     said = _KINDS.get(wanted) or ("a group of fields" if origin in (dict, Mapping) else "a list of its length")
     raise ValueError(f"{name}: {said} is wanted, not {_shown(value)}")

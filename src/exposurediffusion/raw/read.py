@@ -18,13 +18,14 @@ import rawpy
 
 from exposurediffusion.dng.opcodes import listed_defects, opcode_notes
 from exposurediffusion.files.exif import FileTags, read_tags
-from exposurediffusion.files.metadata import metadata_of, white_level
+from exposurediffusion.files.megapixels import LARGER, MAX_MEGAPIXELS, too_large
+from exposurediffusion.files.metadata import metadata_of, odd_numbers, white_level
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.black_tags import black_levels, with_black_of
 from exposurediffusion.raw.decode import decoded, libraw_reads, rewrapped, unusable, without_holes
 from exposurediffusion.raw.quad import is_quad_bayer
-from exposurediffusion.raw.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags
+from exposurediffusion.raw.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags, number
 from exposurediffusion.raw.white_balance import NO_WHITE
 
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
@@ -33,11 +34,12 @@ _BINNED = "give a file that the camera binned or remosaiced (its lower resolutio
 _stderr_lock = threading.Lock()
 
 
-def read_raw(path: str | os.PathLike[str]) -> RawFrame:
+def read_raw(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> RawFrame:
     """Read the mosaic of a raw file, with its levels, colour filter array and metadata.
 
     Args:
         path: any Bayer or X-Trans raw file that LibRaw decodes, or a DNG that tifffile does.
+        max_megapixels: larger ones are refused before they are decoded.
 
     Returns:
         The visible area as uint16 DN (rows, columns), float32 if the file has floats, not rotated (see
@@ -49,7 +51,7 @@ def read_raw(path: str | os.PathLike[str]) -> RawFrame:
         TypeError: no path; open files and bytes have to be written to a file first.
     """
     name = _name(path)
-    with _opened(name, pixels=True) as (raw, tags, floats):
+    with _opened(name, max_megapixels, pixels=True) as (raw, tags, floats):
         raw.unpack()
         return _frame(name, raw, tags, floats)
 
@@ -63,7 +65,7 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         TypeError: no path; open files and bytes have to be written to a file first.
     """
     name = _name(path)
-    with _opened(name, pixels=False) as (raw, tags, _):
+    with _opened(name, MAX_MEGAPIXELS, pixels=False) as (raw, tags, _):
         return metadata_of(name, raw, tags)
 
 
@@ -75,21 +77,26 @@ def _name(path: object) -> str:
 
 
 @contextmanager
-def _opened(name: str, *, pixels: bool) -> Iterator[tuple[rawpy.RawPy, FileTags, np.ndarray | None]]:
+def _opened(name: str, most: float, *, pixels: bool) -> Iterator[tuple[rawpy.RawPy, FileTags, np.ndarray | None]]:
     """A raw file with its tags, and its image where that is of floats; what goes wrong inside becomes a `RawError`.
 
-    Where LibRaw does not read the file, its image is decoded here, if `pixels` are wanted.
+    Where LibRaw does not read the file, its image is decoded here, if `pixels` are wanted. What takes memory for more
+    than `most` megapixels is refused.
     """
     with open(name, "rb") as stream:
         if not stream.read(1):
             raise RawError(name, "the file is empty", COPY)
-    tags = read_tags(name)
-    check_tags(name, tags)
     with _captured_stderr() as noise:
         try:
-            known = libraw_reads(tags)
+            tags = read_tags(name)
+            check_tags(name, tags)
+            known = libraw_reads(name, tags)
+            if not known and (claimed := too_large(number(tags.raw, 257, 0), number(tags.raw, 256, 0), most)):
+                raise RawError(name, claimed, LARGER)
             image = None if known or not pixels else decoded(name, tags)
             with _open(name) if known else rawpy.imread(io.BytesIO(rewrapped(tags, image))) as raw:
+                if pixels and (claimed := too_large(raw.sizes.raw_height, raw.sizes.raw_width, most)):
+                    raise RawError(name, claimed, LARGER)
                 yield raw, tags, image if image is not None and image.dtype == np.float32 else None
         except rawpy.LibRawFileUnsupportedError as error:
             raise RawError(name, "not a raw photograph that LibRaw knows, or damaged at its start", CONVERT) from error
@@ -169,6 +176,7 @@ def _frame(name: str, raw: rawpy.RawPy, tags: FileTags, floats: np.ndarray | Non
         raise RawError(name, "a quad-Bayer mosaic (2x2 sites of each colour) that is labelled as Bayer", _BINNED)
     metadata = metadata_of(name, raw, tags)
     notes = ((NO_WHITE,) if metadata.as_shot_neutral is None else ()) + opcode_notes(tags, mosaic.shape)
+    notes += odd_numbers(tags)
     listed = listed_defects(tags, whole, (top, left), mosaic.shape)
     defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
     known = None if listed is None and not holes.any() else np.unique(defects, axis=0)

@@ -75,8 +75,8 @@ class ModelCard:
                 denoiser = _denoiser(content["denoiser"])
             rule = None if content.get("rule") is None else StepRule.from_dict(content["rule"])
             sampling = Sampling.from_dict(content["sampling"])
-            name, training = fitting(content["name"], str, "name"), fitting(content["training"], dict[str, Any], "training")
-            return ModelCard(denoiser, sampling, name, training, rule)
+            name, training = fitting(content["name"], str, "name"), content["training"]
+            return ModelCard(denoiser, sampling, name, fitting(training, dict[str, Any], "training"), rule)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the header does not describe a model ({error})") from error
 
@@ -210,9 +210,11 @@ def _misfits(planned: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> st
     """The first tensors that are missing, superfluous, or of another shape than the network's."""
     names = sorted(planned.keys() ^ tensors.keys())
     names += [name for name in planned.keys() & tensors.keys() if planned[name].shape != tensors[name].shape]
-    sides = [(tensors, "here"), (planned, "wanted")]
-    said = (", ".join(f"{list(of[name].shape) if name in of else 'none'} {side}" for of, side in sides) for name in names)
-    return "; ".join(f"{name}: {shapes}" for name, shapes in zip(names[:5], said, strict=False))
+
+    def shape(of: Mapping[str, Tensor], name: str) -> str:
+        return str(list(of[name].shape)) if name in of else "none"
+
+    return "; ".join(f"{name}: {shape(tensors, name)}, wanted {shape(planned, name)}" for name in names[:5])
 
 
 def weights_name(name_or_file: str | Path) -> str:
@@ -254,7 +256,7 @@ def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
         if not tensor.is_floating_point():
             raise ValueError(f"the tensor {name} is of {tensor.dtype}, not of floating-point numbers")
         if tensor.numel() and not float(tensor.float().abs().max()) <= LARGEST_WEIGHT:
-            raise ValueError(f"the tensor {name} has values that are no numbers, or beyond {LARGEST_WEIGHT:g}: get it anew")
+            raise ValueError(f"damaged: the tensor {name} has values that are no numbers, or beyond {LARGEST_WEIGHT:g}")
 
 
 def _content(name_or_file: str | Path) -> bytes:
