@@ -79,9 +79,9 @@ def test_format_is_plain_numpy_and_json(store: FrameCache, raws: list[Path]) -> 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
 
-    def counting(path: Path) -> object:
+    def counting(path: Path, max_megapixels: float) -> object:
         read.append(path.name)
-        return read_raw(path)
+        return read_raw(path, max_megapixels)
 
     monkeypatch.setattr(module, "read_raw", counting)
     return read

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.files.megapixels import LARGER, MAX_MEGAPIXELS, too_large
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_metadata, read_raw
 
@@ -31,6 +32,7 @@ class Shot:
         shutter: exposure time, seconds; None: unknown.
         camera: make and model; empty: the file does not say.
         sensor: colour filter array and levels of a TIFF; None: the file says.
+        max_megapixels: a larger one is refused.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Shot:
     shutter: float | None = None
     camera: str = ""
     sensor: Sensor | None = field(default=None, repr=False)
+    max_megapixels: float = MAX_MEGAPIXELS
 
     def read(self) -> RawFrame:
         """The frame.
@@ -47,14 +50,19 @@ class Shot:
             OSError: the file cannot be opened.
         """
         if self.sensor is None:
-            return read_raw(self.path)
+            return read_raw(self.path, self.max_megapixels)
         try:
             with tifffile.TiffFile(self.path) as file:
-                mosaic = file.asarray()
+                page = file.pages.first
+                if problem := too_large(page.imagelength * page.imagedepth, page.imagewidth, self.max_megapixels):
+                    raise ValueError(f"{problem}; {LARGER}")
+                mosaic = page.asarray()
         except Exception as error:  # the decoder raises what it likes at a damaged file
             raise ValueError(f"{self.path}: cannot be read as a TIFF ({error})") from error
         if mosaic.ndim != 2 or mosaic.dtype.kind not in "uf":
             raise ValueError(f"{self.path}: no mosaic (shape {mosaic.shape}, {mosaic.dtype}): one number for each site")
+        if not np.isfinite(mosaic).all():
+            raise ValueError(f"{self.path}: damaged, it has values that are no numbers")
         return RawFrame(mosaic, self.sensor, Metadata(iso=self.iso, shutter=self.shutter, source=str(self.path)))
 
 

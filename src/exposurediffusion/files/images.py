@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,18 @@ from PIL import Image
 
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
 from exposurediffusion.files.develop import srgb_to_linear
+from exposurediffusion.files.megapixels import LARGER, MAX_MEGAPIXELS, too_large
 
+_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow knows others, some of which start programs
+_MOST_SAMPLES = 16  # of a TIFF's pixel
+_RESOLUTION = re.compile(rb"\n[-+][XY] +(\d{1,18}) +[-+][XY] +(\d{1,18})\s")  # of a Radiance file: rows and columns
+_opening = threading.Lock()
 _LIGHT = ("MINISBLACK", "RGB", "YCBCR")  # what a TIFF's samples may be; the last is decoded to RGB
 
 
-def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np.ndarray:
+def read_linear(
+    path: Path, repaired: Callable[[str], None] | None = None, max_megapixels: float = MAX_MEGAPIXELS
+) -> np.ndarray:
     """Read a picture as linear RGB.
 
     HDR (Radiance) and floating-point TIFF are taken as scene-linear; PNG, JPEG and integer TIFF as sRGB.
@@ -22,6 +31,7 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
     Args:
         path: the file.
         repaired: is given where values were no numbers or infinite, and became 0 or the brightest light.
+        max_megapixels: larger pictures are refused before they are decoded.
 
     Returns:
         float32, (rows, columns, 3), non-negative; 1 is the white of an sRGB picture.
@@ -33,17 +43,24 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
         if path.suffix.lower() == ".hdr":
             import imagecodecs  # machines that only train may lack it, and tifffile
 
-            pixels = imagecodecs.rgbe_decode(path.read_bytes())
+            content = path.read_bytes()
+            if resolution := _RESOLUTION.search(content[: 1 << 16]):
+                _check_size(int(resolution[1]), int(resolution[2]), max_megapixels)
+            pixels = imagecodecs.rgbe_decode(content)
         elif path.suffix.lower() in (".tif", ".tiff"):
             import tifffile
 
             with tifffile.TiffFile(path) as tif:
                 page = tif.pages.first
+                _check_size(page.imagelength * page.imagedepth, page.imagewidth, max_megapixels)
+                if page.samplesperpixel > _MOST_SAMPLES:
+                    raise ValueError(f"{page.samplesperpixel} samples a pixel; save it as RGB")
                 if (kind := getattr(page.photometric, "name", page.photometric)) not in _LIGHT:
                     raise ValueError(f"its samples are {kind}, not grey or RGB; save it as RGB")
                 pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()  # planar RGB
         else:
-            with Image.open(path) as image:  # 16-bit grey would be clipped by convert()
+            with _opened(path) as image:  # 16-bit grey would be clipped by convert()
+                _check_size(image.height, image.width, max_megapixels)
                 pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
     except Exception as error:  # the decoders raise what they like at a damaged file
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
@@ -58,7 +75,25 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
         if repaired and (wrong := pixels.size - np.count_nonzero(np.isfinite(pixels))):
             repaired(f"{path}: {wrong} values are no finite numbers; taken as black, the infinite ones as brightest")
         return np.nan_to_num(pixels.astype(np.float32), posinf=65504.0).clip(min=0)
-    return srgb_to_linear(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+    most = np.iinfo(pixels.dtype).max
+    if most > 0xFFFF:
+        return srgb_to_linear(pixels.astype(np.float32) / most)
+    return srgb_to_linear(np.arange(most + 1, dtype=np.float32) / most)[pixels]
+
+
+def _check_size(rows: int, columns: int, most: float) -> None:
+    if problem := too_large(rows, columns, most):
+        raise ValueError(f"{problem}; {LARGER}")
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture that Pillow reads, its pixels not yet decoded; its own limit of their number is left aside for ours."""
+    with _opening:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def write_map(path: Path, values: np.ndarray) -> None:

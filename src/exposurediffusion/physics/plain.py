@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
@@ -84,6 +84,8 @@ def fitting(value: Any, wanted: Any, name: str) -> Any:
     """
     if wanted is Any:
         return value
+    if is_dataclass(wanted):
+        return build(wanted, value, name)  # pyright: ignore[reportArgumentType]
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
         kinds = [kind for kind in inner if kind is not NoneType]

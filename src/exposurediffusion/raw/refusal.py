@@ -54,9 +54,9 @@ def check_tags(name: str, tags: FileTags) -> None:
     size, needed = os.path.getsize(name), _needed_bytes(tags)
     if needed > size:
         raise RawError(name, f"truncated: it has {size} bytes and needs at least {needed}", COPY)
-    compression = number(raw, 259, 1)
-    if not tags.is_dng and compression != JPEG:
+    if not tags.is_dng:
         return
+    compression = number(raw, 259, 1)
     if compression not in (UNCOMPRESSED, JPEG, *DEFLATE, *JPEG_XL):
         raise RawError(name, f"its compression (number {compression}) is not supported", PLAIN)
     if not _chunks_are_there(name, raw, compression):
