@@ -10,6 +10,7 @@ Red and blue are multiplied by a white balance that is not given, greens are not
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -18,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from exposurediffusion.physics.plain import read_json
 from exposurediffusion.physics.sensor import Metadata
 
 DETAIL = 0.08  # variance of the details that darktable measures, of the variance of green sites
@@ -69,7 +69,7 @@ def darktable_line(file: Path, metadata: Metadata) -> tuple[float, float] | None
         ValueError: the file is damaged, or of a version that is not known.
     """
     try:
-        content = read_json(file)
+        content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != 0:
             raise ValueError(f"version {content['version']}")
         entries = next((model["profiles"] for maker in content["noiseprofiles"] for model in maker["models"]
@@ -79,7 +79,7 @@ def darktable_line(file: Path, metadata: Metadata) -> tuple[float, float] | None
             iso, slope, offset = float(entry["iso"]), float(entry["a"][1]), float(entry["b"][1])
             if not entry.get("skip") and isfinite(iso) and 0 < slope < _STEEPEST and abs(offset) < _STEEPEST:
                 lines[iso] = slope, offset
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{file}: not noise profiles of darktable that can be read ({error!r})") from error
     isos = sorted(lines)
     if not (metadata.iso and isos and isos[0] <= metadata.iso <= isos[-1]):

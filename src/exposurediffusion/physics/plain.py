@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 1 << 26, 64, 20
+MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 1 << 25, 64, 20
 """Of a JSON text: its size, how deep its lists and groups are nested, and the digits of its whole numbers."""
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
 T = TypeVar("T")
@@ -40,18 +40,26 @@ def parse_json(text: str) -> Any:
         found = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"nested deeper than {MOST_LEVELS} levels") from error
-    level = [found]
-    for _ in range(MOST_LEVELS):
-        for value in level:
-            if isinstance(value, float) and not isfinite(value):
-                raise ValueError(f"{value} is no finite number")
-            if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
-                raise ValueError(f"a whole number of more than {MOST_DIGITS} digits")
-        groups = [value for value in level if isinstance(value, dict | list)]
-        level = [inner for group in groups for inner in (group.values() if isinstance(group, dict) else group)]
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error})") from error
+    level = [("", [found])]
+    for _ in range(MOST_LEVELS + 1):
+        level = [inner for name, group in level for inner in _groups_in(name, group)]
         if not level:
             return found
     raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
+
+
+def _groups_in(name: str, group: dict | list) -> Iterator[tuple[str, dict | list]]:
+    """The lists and groups of fields in one, by name; its numbers have to be finite, and of few digits."""
+    for key, value in group.items() if isinstance(group, dict) else enumerate(group):
+        if isinstance(value, dict | list):
+            if value:
+                yield f"{name}.{key:.80}" if isinstance(key, str) else f"{name}[{key}]", value
+        elif isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{name}.{key}: a number is wanted, not {json.dumps(value)!r}".removeprefix("[0]."))
+        elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise ValueError(f"{name}.{key}: a number of more than {MOST_DIGITS} digits".removeprefix("[0]."))
 
 
 def build(kind: type[T], values: Any, name: str = "") -> T:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.made import MadeOtherwise
+from exposurediffusion.physics.plain import build, parse_json
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.training.recipe import Recipe
 
 _MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
@@ -54,8 +55,10 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         raise ValueError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
-        known, before = json.loads(state["recipe"]), state["processes"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        known, before = parse_json(state["recipe"]), state["processes"]
+    except MemoryError:
+        raise
+    except Exception as error:  # the loader raises whatever garbage leads to
         raise ValueError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
     changed = differences(known, json.loads(json.dumps(asdict(recipe))))
     if changed:
@@ -71,6 +74,34 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         length = "iterations" if by_time else "minutes"
         raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
     return state
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a checkpoint says besides its tensors."""
+
+    iteration: int
+    spent: float
+    minutes: float | None
+    share: float
+
+    def __post_init__(self) -> None:
+        check(self, "checkpoint", share=(0, 1))
+
+
+def check_state(state: dict[str, Any]) -> None:
+    """Raise ValueError unless the numbers of a run's state (`Run.state`) are of the right kind, and finite."""
+    build(_Facts, {field.name: state[field.name] for field in fields(_Facts)}, "checkpoint")
+    groups, seen = [state[name] for name in ("model", "average", "optimizer")], set[int]()
+    while groups:
+        group = groups.pop()
+        if id(group) not in seen:
+            seen.add(id(group))
+            for value in group.values() if isinstance(group, dict) else group:
+                if isinstance(value, dict | list | tuple):
+                    groups.append(value)
+                elif isinstance(value, torch.Tensor | float) and not bool(torch.as_tensor(value).isfinite().all()):
+                    raise ValueError("it holds what is no number")
 
 
 def kept(path: Path) -> str:

@@ -36,7 +36,7 @@ def read_fields(text: str) -> dict[str, Any]:
     try:
         fields = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"not a camera profile: no JSON ({error})") from error
+        raise ValueError(f"not a camera profile: {error}") from error
     errors = sorted(Draft202012Validator(schema()).iter_errors(fields), key=lambda error: list(map(str, error.path)))
     wrong = list(dict.fromkeys(line for error in errors for line in _said(error))) or _contradictions(fields)
     if wrong:
