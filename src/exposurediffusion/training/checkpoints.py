@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.made import MadeOtherwise
@@ -34,7 +35,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         stream.write(_MARK + b"%08x" % zlib.crc32(content.getbuffer()))
 
 
-def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -> dict[str, Any]:
+def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool, loss: nn.Module) -> dict[str, Any]:
     """The state of a run, read by PyTorch's restricted loader, tensors on the CPU.
 
     Args:
@@ -42,6 +43,7 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         recipe: of the run that goes on.
         processes: that it has.
         by_time: whether it ends by time (`minutes`), not by iterations.
+        loss: whose parameters it has.
 
     Raises:
         ValueError: it is damaged, or of another recipe, number of processes, or measure of its length.
@@ -73,6 +75,10 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
     if (state.get("minutes") is not None) != by_time:
         length = "iterations" if by_time else "minutes"
         raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
+    try:
+        _check_state(state, loss)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a checkpoint of another version, or damaged: remove it to begin anew") from error
     return state
 
 
@@ -89,8 +95,8 @@ class _Facts:
         check(self, "checkpoint", share=(0, 1))
 
 
-def check_state(state: dict[str, Any]) -> None:
-    """Raise ValueError unless the numbers of a run's state (`Run.state`) are of the right kind, and finite."""
+def _check_state(state: dict[str, Any], loss: nn.Module) -> None:
+    """Raise ValueError unless the numbers of a run's state are of the right kind, finite, and for these parameters."""
     build(_Facts, {field.name: state[field.name] for field in fields(_Facts)}, "checkpoint")
     groups, seen = [state[name] for name in ("model", "average", "optimizer")], set[int]()
     while groups:
@@ -102,6 +108,13 @@ def check_state(state: dict[str, Any]) -> None:
                     groups.append(value)
                 elif isinstance(value, torch.Tensor | float) and not bool(torch.as_tensor(value).isfinite().all()):
                     raise ValueError("it holds what is no number")
+    shapes = {name: parameter.shape for name, parameter in loss.named_parameters() if name.startswith("denoiser.")}
+    if {f"denoiser.{name}": tensor.shape for name, tensor in state["average"].items()} != shapes:
+        raise ValueError("averages of another network")
+    for place, parameter in enumerate(loss.parameters()):
+        moments = state["optimizer"]["state"][place]
+        if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("moments of another network")
 
 
 def kept(path: Path) -> str:

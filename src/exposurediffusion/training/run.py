@@ -22,14 +22,7 @@ from exposurediffusion.models.denoiser import ExposureDenoiser
 from exposurediffusion.pictures.views import CleanViews
 from exposurediffusion.training.batches import Batch, Patches, batches
 from exposurediffusion.training.captures import CaptureMaker, Captures
-from exposurediffusion.training.checkpoints import (
-    NonFiniteLoss,
-    check_state,
-    differences,
-    kept,
-    read_checkpoint,
-    write_checkpoint,
-)
+from exposurediffusion.training.checkpoints import NonFiniteLoss, differences, kept, read_checkpoint, write_checkpoint
 from exposurediffusion.training.execution import Clock, Execution, Peers
 from exposurediffusion.training.loss import loss_of
 from exposurediffusion.training.recipe import Recipe
@@ -251,30 +244,24 @@ class Run:
         Raises:
             ValueError: it is damaged, or a checkpoint of another recipe or number of processes.
         """
-        state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.clock.minutes is not None)
+        by_time, processes = self.clock.minutes is not None, self.accelerator.num_processes
+        state = read_checkpoint(path, self.recipe, processes, by_time, self.loss)
         try:
             self._take(state)
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: a checkpoint of another version, or damaged: remove it to begin anew") from error
 
     def _take(self, state: dict[str, Any]) -> None:
         """Be as `state` says."""
-        check_state(state)
-        shapes = {name: parameter.shape for name, parameter in self.loss.denoiser.named_parameters()}
-        if {name: tensor.shape for name, tensor in state["average"].items()} != shapes:
-            raise ValueError("averages of another network")
         self.iteration = self._read_at = self._restored_at = state["iteration"]
         self.clock.resume(state["spent"])
         if (minutes := self.clock.minutes) is not None:  # more or less of it is another place in the schedule
             self._share = state["share"] if state["minutes"] == minutes else min(1.0, self.clock.spent / minutes)
         self.loss.load_state_dict(state["model"])
         self.average.values = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
-        own = self.optimizer.state_dict()["param_groups"]  # the recipe's
-        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": own})
-        for parameter in self.loss.parameters():
-            moments = [self.optimizer.state[parameter][name] for name in ("exp_avg", "exp_avg_sq")]
-            if any(moment.shape != parameter.shape for moment in moments):
-                raise ValueError("moments of another network")
+        self.optimizer.load_state_dict(
+            state["optimizer"] | {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
     def begin_from(self, weights: str | Path) -> None:
         """Take the weights of a trained model of the same network.
