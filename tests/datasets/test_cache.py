@@ -79,9 +79,9 @@ def test_format_is_plain_numpy_and_json(store: FrameCache, raws: list[Path]) -> 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
 
-    def counting(path: Path) -> object:
+    def counting(path: Path, max_megapixels: float) -> object:
         read.append(path.name)
-        return read_raw(path)
+        return read_raw(path, max_megapixels)
 
     monkeypatch.setattr(module, "read_raw", counting)
     return read
@@ -120,7 +120,7 @@ def test_what_is_damaged_or_outdated_is_made_anew(harm: str, store: FrameCache, 
     elif harm == "gone":
         array.unlink()
     elif harm == "version":
-        record.write_text(record.read_text().replace("frame 2", "frame 1"))
+        record.write_text(record.read_text().replace("frame 3", "frame 2"))
     elif harm == "changed":
         write_raw(raws[1], seed=9)
         os.utime(raws[1], ns=(1, 1))

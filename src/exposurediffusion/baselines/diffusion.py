@@ -9,7 +9,7 @@ Saharia et al., 2021). Trained to predict the noise of the linear schedule of DD
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from exposurediffusion.baselines.bm3d import import_extra
 from exposurediffusion.models.denoiser import Estimate
 from exposurediffusion.physics.conditions import Conditions
 from exposurediffusion.physics.mosaic import pad_planes
+from exposurediffusion.physics.plain import build
 from exposurediffusion.physics.random import RandomSource, rand, randn
 from exposurediffusion.physics.sensor import SATURATION
 from exposurediffusion.process.exposure import Denoise
@@ -56,18 +57,17 @@ class DiffusionConfig:
         self.times(self.steps)
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> DiffusionConfig:
+    def from_dict(values: Mapping[str, Any]) -> DiffusionConfig:
         """Inverse of `asdict`; headers of before name a schedule and a prediction, of which one kind is left.
 
         Raises:
-            ValueError: they name another kind.
-            TypeError: they name something else.
+            ValueError: they name another kind, or something else.
         """
         values = dict(values)
         kind = values.pop("schedule", "linear"), values.pop("prediction", "epsilon")
         if kind != ("linear", "epsilon"):
             raise ValueError(f"a diffusion model of the kind {' / '.join(map(str, kind))}, no longer supported")
-        return DiffusionConfig(**values)
+        return build(DiffusionConfig, values, "diffusion")
 
     def times(self, steps: int) -> list[int]:
         """The timesteps of a DDIM run, from the noisiest, `timesteps - 1`, down; evenly spaced.

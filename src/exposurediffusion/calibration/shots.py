@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.decoding.megapixels import LARGER, MAX_MEGAPIXELS
 from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.read import read_metadata, read_raw
@@ -32,6 +33,7 @@ class Shot:
         shutter: exposure time, seconds; None: unknown.
         camera: make and model; empty: the file does not say.
         sensor: colour filter array and levels of a TIFF; None: the file says.
+        max_megapixels: a larger one is refused.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Shot:
     shutter: float | None = None
     camera: str = ""
     sensor: Sensor | None = field(default=None, repr=False)
+    max_megapixels: float = MAX_MEGAPIXELS
 
     def read(self) -> RawFrame:
         """The frame.
@@ -48,13 +51,16 @@ class Shot:
             OSError: the file cannot be opened.
         """
         if self.sensor is None:
-            return read_raw(self.path)
+            return read_raw(self.path, self.max_megapixels)
         try:
-            mosaic = decode("tiff_image", os.path.abspath(self.path), None, None).arrays[0]
+            mosaic = decode("tiff_image", os.path.abspath(self.path), self.max_megapixels, None, None).arrays[0]
         except (DecodingError, MemoryError) as error:
-            raise ValueError(f"{self.path}: cannot be read as a TIFF ({error})") from error
+            remedy = f"; {LARGER}" if isinstance(error, DecodingError) and "TooLargeError" in error.kinds else ""
+            raise ValueError(f"{self.path}: cannot be read as a TIFF ({error}{remedy})") from error
         if mosaic.ndim != 2 or mosaic.dtype.kind not in "uf":
             raise ValueError(f"{self.path}: no mosaic (shape {mosaic.shape}, {mosaic.dtype}): one number for each site")
+        if not np.isfinite(mosaic).all():
+            raise ValueError(f"{self.path}: damaged, it has values that are no numbers")
         return RawFrame(mosaic, self.sensor, Metadata(iso=self.iso, shutter=self.shutter, source=str(self.path)))
 
 

@@ -7,7 +7,6 @@ names the versions of tyro that have them.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import tomllib
 import warnings
@@ -22,6 +21,7 @@ from tyro import _arguments, _errors, _strings  # pyright: ignore[reportPrivateU
 from tyro._backends._argparse import Action
 
 from exposurediffusion.cli.console import UsageError, as_usage
+from exposurediffusion.physics.plain import read_json
 
 OF_EVERY_COMMAND = "Of every command: --quiet, no notes and no bar; --config FILE, settings (TOML, or JSON)."
 _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
@@ -78,12 +78,11 @@ def settings(path: Path) -> dict[str, Any]:
         UsageError: it is not there, or neither TOML nor JSON.
     """
     try:
-        text = path.read_text("utf-8")
-        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text("utf-8"))
         return dict(_flat(found))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UsageError(f"--config {path}: {error}") from error
 
 

@@ -15,8 +15,19 @@ from exposurediffusion.calibration.photographs import figures_of_photographs
 from exposurediffusion.calibration.report import HEADER, report, rows
 from exposurediffusion.calibration.shots import Shot, find_shots
 from exposurediffusion.calibration.verdict import verdict
-from exposurediffusion.cli.console import Flag, Output, Summary, UsageError, as_usage, note, print_table, progress
+from exposurediffusion.cli.console import (
+    Flag,
+    MaxMegapixels,
+    Output,
+    Summary,
+    UsageError,
+    as_usage,
+    note,
+    print_table,
+    progress,
+)
 from exposurediffusion.datasets.dark_frames import save_dark_shading
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.files.atomic import atomic, make_folder
 from exposurediffusion.physics.cameras.figures import profile_of_figures
 from exposurediffusion.physics.cameras.profile import CameraProfile
@@ -38,6 +49,7 @@ def calibrate(
     cfa: str = "",
     black: float = 0.0,
     white: float = 0.0,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     overwrite: Flag = False,
     json: Flag = False,
 ) -> int:
@@ -62,6 +74,7 @@ def calibrate(
         listing: a CSV with the columns file,iso,shutter, of files that do not say them.
         cfa: colour filter array of TIFF mosaics, such as RGGB; raw files say theirs.
         black, white: levels of TIFF mosaics, or of the files that figures are of, DN.
+        max_megapixels: larger frames are refused before they are decoded.
         overwrite: replace what is there.
         json: print the figures as JSON.
     """
@@ -82,7 +95,8 @@ def calibrate(
     def find(folder: Path | None) -> list[Shot]:
         if folder is None:
             return []
-        return find_shots(folder, lambda text: summary.fail(text), sensor, listing, iso[0] if iso else None)
+        found = find_shots(folder, lambda text: summary.fail(text), sensor, listing, iso[0] if iso else None)
+        return [replace(shot, max_megapixels=max_megapixels) for shot in found]
 
     if frames is not None:
         return _of_photographs(output, find(frames), name, model, source, summary)

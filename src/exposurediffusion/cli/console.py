@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from rich.table import Table as RichTable
 
+from exposurediffusion.decoding.megapixels import RANGE
+
 if TYPE_CHECKING:
     from exposurediffusion.evaluation.summary import Table
 
@@ -40,6 +42,26 @@ OnOff = Annotated[
     tyro.conf.FlagConversionOff,
 ]
 """A switch that is spelt out."""
+
+
+def _megapixels(words: list[str]) -> float:
+    low, high = RANGE
+    if not low <= (most := float(words[0])) <= high:
+        raise ValueError(f"megapixels lie between {low:g} and {high:g}")
+    return most
+
+
+MaxMegapixels = Annotated[
+    float,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NUMBER",
+        instance_from_str=_megapixels,
+        is_instance=lambda value: isinstance(value, float),
+        str_from_instance=lambda value: [f"{value:g}"],
+    ),
+]
+"""The largest picture that is decoded."""
 Optional = tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")
 """Marks a number that need not be given."""
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]

@@ -8,10 +8,22 @@ from typing import Annotated, Literal
 
 import tyro
 
-from exposurediffusion.cli.console import Flag, Flat, Inputs, OnOff, Optional, Summary, UsageError, as_usage, note
+from exposurediffusion.cli.console import (
+    Flag,
+    Flat,
+    Inputs,
+    MaxMegapixels,
+    OnOff,
+    Optional,
+    Summary,
+    UsageError,
+    as_usage,
+    note,
+)
 from exposurediffusion.cli.photographs.jobs import find_jobs
 from exposurediffusion.cli.photographs.queue import Queue
 from exposurediffusion.datasets.dark_frames import load_dark_shading
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.enhancement.engines import choose_engine
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import ratio_of
@@ -66,6 +78,7 @@ def enhance(
     options: Annotated[Options, Flat] = Options(),
     results: Annotated[Results, Flat] = Results(),
     recursive: Flag = False,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     json: Flag = False,
     debug: Flag = False,
@@ -87,6 +100,7 @@ def enhance(
             files, the median of what auto would choose, so that a series does not flicker.
         weights: a name, or a .safetensors file.
         recursive: take the raw files in subfolders too; with an output folder they keep their places.
+        max_megapixels: larger photographs are refused before they are decoded: a small file may claim any size.
         device: where the network runs.
         json: print the summary as JSON.
         debug: show tracebacks.
@@ -103,7 +117,7 @@ def enhance(
         choose_engine(options.engine, model, options.precision, 0)  # one that cannot serve is refused once
         if options.dark is not None and not options.dark.is_file():
             raise UsageError(f"--dark {options.dark}: no such file")
-        dark = None if options.dark is None else read_raw(options.dark)
+        dark = None if options.dark is None else read_raw(options.dark, max_megapixels)
         shading = options.dark_shading
         shading = shading if shading in ("auto", "off") else load_dark_shading(shading)
         asked = EnhanceOptions(**{**vars(options), "dark": dark, "dark_shading": shading})
@@ -111,18 +125,18 @@ def enhance(
     maps = tuple(name for name, is_wanted in wanted.items() if is_wanted)
     jobs = find_jobs(inputs, output, None if format == "auto" else format, recursive, summary, maps)
     if ratio == "same" and jobs:
-        asked = replace(asked, ratio=common_ratio([job.source for job in jobs], asked))
+        asked = replace(asked, ratio=common_ratio([job.source for job in jobs], asked, max_megapixels))
         note(f"the same ratio for all: x{asked.ratio:g}")
-    Queue(Enhancer(model, asked, results), debug, summary).run(jobs)
+    Queue(Enhancer(model, asked, results, max_megapixels), debug, summary).run(jobs)
     return summary.finish()
 
 
-def common_ratio(sources: list[Path], options: EnhanceOptions) -> float:
+def common_ratio(sources: list[Path], options: EnhanceOptions, max_megapixels: float = MAX_MEGAPIXELS) -> float:
     """The median of the automatic ratios; files that cannot be read are left out here, and complained of later."""
     ratios = []
     for source in sources:
         try:
-            ratios.append(ratio_of(read_raw(source), options))
+            ratios.append(ratio_of(read_raw(source, max_megapixels), options))
         except (ValueError, OSError, MemoryError):
             continue
     return sorted(ratios)[len(ratios) // 2] if ratios else 1.0

@@ -7,8 +7,9 @@ from typing import Any
 
 from exposurediffusion.analysis.margins import masked_statistics
 from exposurediffusion.analysis.sources import chosen
-from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, as_usage, note
+from exposurediffusion.cli.console import Flag, Inputs, MaxMegapixels, Summary, UsageError, as_usage, note
 from exposurediffusion.cli.photographs.jobs import find_sources
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
 from exposurediffusion.photographs.failures import reason
@@ -24,6 +25,7 @@ def info(
     camera: str = "auto",
     weights: str = "default",
     recursive: Flag = False,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     json: Flag = False,
 ) -> int:
     """Say what is known of raw files, where each number comes from, and what `expose enhance` would do.
@@ -33,6 +35,7 @@ def info(
         camera: noise profile, a name or a JSON file; auto: by the camera's name.
         weights: of `expose enhance`.
         recursive: take the raw files in subfolders too.
+        max_megapixels: larger photographs are refused before they are decoded.
         json: print as JSON.
     """
     if not inputs:
@@ -45,7 +48,7 @@ def info(
             load_profile(camera)
     for path in find_sources(inputs, recursive, summary):
         try:
-            frame = read_raw(path)
+            frame = read_raw(path, max_megapixels)
             decided = plan(frame, model, options)
             facts = describe_frame(frame, decided, weights)
         except (ValueError, OSError) as error:

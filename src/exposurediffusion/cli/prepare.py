@@ -11,8 +11,9 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from exposurediffusion.cli.console import Flag, Inputs, Summary, UsageError, note, progress, show
+from exposurediffusion.cli.console import Flag, Inputs, MaxMegapixels, Summary, UsageError, note, progress, show
 from exposurediffusion.datasets.listing import find_images
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.evaluation.summary import Table
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.pictures import screening
@@ -47,6 +48,7 @@ def prepare(
     downscale: int = 2,
     megapixels: float = 1.2,
     quality: float = 42.4,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     overwrite: Flag = False,
     json: Flag = False,
 ) -> int:
@@ -63,6 +65,7 @@ def prepare(
         output: the .safetensors file.
         downscale: PNG, JPEG and WebP are averaged so many pixels square.
         megapixels: larger pictures are made as small as this.
+        max_megapixels: larger files are refused before they are decoded.
         quality: signal-to-noise ratio that compression leaves, about so many dB.
         overwrite: replace the file if it exists; it is kept otherwise.
         json: print the summary as JSON.
@@ -83,7 +86,7 @@ def prepare(
     with progress("Preparing", len(files)) as tick:
         for path, folder in files:
             try:
-                prepared.append(_prepare(path, folder, downscale, megapixels, quality))
+                prepared.append(_prepare(path, folder, downscale, (megapixels, max_megapixels), quality))
             except (ValueError, OSError) as error:
                 summary.fail(str(error), input=str(path))
             tick()
@@ -111,9 +114,9 @@ def _find(folders: Sequence[Path], summary: Summary) -> list[tuple[Path, Path]]:
     return list(files.values())
 
 
-def _prepare(path: Path, folder: Path, downscale: int, megapixels: float, quality: float) -> _Prepared:
-    statement = stated(path, folder)
-    light, panorama = screening.prepare(path, 1 if statement.clean else downscale, megapixels, note)
+def _prepare(path: Path, folder: Path, downscale: int, megapixels: tuple[float, float], quality: float) -> _Prepared:
+    statement, (kept, most) = stated(path, folder), megapixels
+    light, panorama = screening.prepare(path, 1 if statement.clean else downscale, kept, note, most)
     exposure = exposure_of(light)
     streams = encode(light.numpy(), exposure, quality)
     entry = Entry(

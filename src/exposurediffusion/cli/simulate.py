@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from exposurediffusion.cli.console import Summary, UsageError, as_usage, note, progress
+from exposurediffusion.cli.console import MaxMegapixels, Summary, UsageError, as_usage, note, progress
 from exposurediffusion.datasets.listing import find_images
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.files.atomic import alone_in
 from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.physics.cameras.known import load_profile, user_cameras
@@ -51,6 +52,7 @@ def simulate(
     dark_shading: float = 0.0,
     darks: int = 0,
     seed: int = 0,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     workers: int = 1,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
@@ -80,6 +82,7 @@ def simulate(
             bias for all files.
         darks: dark frames at each ISO, in dark/ of the camera's folder.
         seed: of everything.
+        max_megapixels: larger pictures are refused before they are decoded.
         workers: processes.
         overwrite: replace files that were made with other options.
         json: print the summary as JSON.
@@ -104,7 +107,20 @@ def simulate(
         for _, iso in settings:
             profile.gain(iso)
     setup = Setup(
-        images, output, profile, array, layout, size, split, settings, shorts, long_noise, dark_shading, darks, seed
+        images,
+        output,
+        profile,
+        array,
+        layout,
+        size,
+        split,
+        settings,
+        shorts,
+        long_noise,
+        dark_shading,
+        darks,
+        seed,
+        max_megapixels,
     )
     names = [path.relative_to(images).as_posix() for path in pictures]
     planned = plan_scenes(setup, names, len(names) if scenes == "auto" else scenes)

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -240,10 +240,11 @@ def _summarise(preset: Preset, output: Path) -> None:
         return
     last = entries[-1]
     rows = []
-    for ratio in sorted(int(key.removeprefix("psnr_x")) for key in last if key.startswith("psnr_x")):
+    ratios = [int(digits) for key in last if (digits := key.removeprefix("psnr_x")).isdecimal()]
+    for ratio in sorted(ratios):
         there = preset.expected.get(ratio)
         paper = f"{there[0]:.2f} / {there[1]:.3f}" if there else "-"
-        psnr, ssim, plain = (last[f"{name}_x{ratio}"] for name in ("psnr", "ssim", "psnr_none"))
+        psnr, ssim, plain = (last.get(f"{name}_x{ratio}", nan) for name in ("psnr", "ssim", "psnr_none"))
         rows.append([f"x{ratio}", f"{psnr:.2f}", f"{ssim:.3f}", f"{plain:.2f}", paper])
     header = ["ratio", "PSNR", "SSIM", "uncorrected", "the paper on SID"]
     print_table(header, rows, "Validation (correction: final)")

@@ -6,7 +6,8 @@ folder:
 - `NAME-HASH.npy`: NumPy's own format, uint16 (planes, h, w), the packed planes (`physics.mosaic.pack`) in DN, black
   level included. `numpy.load(..., mmap_mode="r")` opens it.
 - `NAME-HASH.json`: where it came from (path, size, time of change) and what is needed to read it: rows and columns of
-  the mosaic, colour filter array, black level of each site of the first tile, white level, and the file's metadata.
+  the mosaic, colour filter array, black level of each site of the first tile, white level, the file's metadata, and the
+  checksum (Adler-32) of the .npy, which is looked at when a process first reads that.
 
 The .json is written last and both appear whole, so an interrupted build goes on where it stopped. A frame whose raw
 file has another size or time of change is made anew. Deleting the folder is always safe.
@@ -19,87 +20,28 @@ import json
 import os
 import shutil
 import signal
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from exposurediffusion.datasets.cached_frame import CachedFrame, npy_header, restored
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.files.atomic import atomic
-from exposurediffusion.physics.dark_shading import Window
-from exposurediffusion.physics.mosaic import CFA, pack, packed_shape, unpack
-from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
+from exposurediffusion.physics.mosaic import pack
+from exposurediffusion.physics.plain import read_json
 from exposurediffusion.raw.read import RawError, read_raw
 
 FOLDER = ".exposurediffusion-cache"
-_FORMAT = "exposurediffusion frame 2"
+_FORMAT = "exposurediffusion frame 3"
 _SPARE = 64 << 20  # bytes of the disk that are left to others
 _FEW = 16  # so few frames are decoded sooner than processes start
-
-
-@dataclass(frozen=True)
-class CachedFrame:
-    """A packed frame on disk. Nothing is open between calls, so that it can be sent to other processes.
-
-    Attributes:
-        array: the .npy file.
-        sensor: levels and colour filter array of the frame.
-        shape: rows and columns of the mosaic in sites.
-        metadata: of the raw file.
-    """
-
-    array: Path
-    sensor: Sensor
-    shape: tuple[int, int]
-    metadata: Metadata
-
-    @property
-    def cfa(self) -> CFA:
-        """Colour filter array."""
-        return self.sensor.cfa
-
-    @property
-    def source(self) -> str:
-        """Path of the raw file."""
-        return self.metadata.source or str(self.array)
-
-    def planes(self, window: Window | None = None) -> Float[Tensor, "planes h w"]:
-        """Normalised planes (black 0, white 1, not clipped), float32, of a window that begins with a tile; None: all.
-
-        Raises:
-            ValueError: the file is gone, or damaged.
-        """
-        digits = self._digits()
-        top, left, height, width = window or (0, 0, *digits.shape[1:])
-        part = digits[:, top : top + height, left : left + width].astype(np.float32)
-        black = _black(self.sensor)
-        if (k := black.shape[1]) > 1:
-            rows, columns = part.shape[1:]
-            black = black.repeat(1, -(-rows // k), -(-columns // k))[:, :rows, :columns]
-        return torch.from_numpy(part).sub_(black).div_(self.sensor.white_level - black)
-
-    def frame(self) -> RawFrame:
-        """The whole frame as it was read, without its masked margins."""
-        digits = torch.from_numpy(self._digits().view(np.int16).copy())
-        mosaic = unpack(digits, self.cfa, self.shape)
-        return RawFrame(mosaic.numpy().view(np.uint16), self.sensor, self.metadata)
-
-    def _digits(self) -> np.ndarray:
-        try:
-            digits = np.load(self.array, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.array}: damaged or gone ({error}); start again, it is then made anew") from error
-        if digits.dtype != np.uint16 or digits.shape != (self.cfa.planes, *packed_shape(self.shape, self.cfa)):
-            raise ValueError(f"{self.array}: not the planes of {self.source}; start again, they are then made anew")
-        return digits
 
 
 @dataclass(frozen=True)
@@ -108,9 +50,11 @@ class FrameCache:
 
     Attributes:
         folder: is made when it is needed.
+        max_megapixels: larger raw files are refused.
     """
 
     folder: Path
+    max_megapixels: float = MAX_MEGAPIXELS
 
     @staticmethod
     def beside(root: Path) -> FrameCache:
@@ -128,12 +72,13 @@ class FrameCache:
         """
         array, record = self._files(path)
         try:
-            stored = json.loads(record.read_text())
+            stored = read_json(record)
             found = path.stat()
             if (stored["format"], stored["size"], stored["mtime_ns"]) != (_FORMAT, found.st_size, found.st_mtime_ns):
                 raise ValueError("the raw file has changed")
-            frame = _restore(stored, array)
-            frame.planes((0, 0, 0, 0))
+            frame = restored(stored, array)
+            if not frame.is_whole:
+                raise ValueError("the planes are damaged")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not in the cache {self.folder} ({error}); build it") from error
         return replace(frame, metadata=replace(frame.metadata, source=str(path)))
@@ -220,7 +165,7 @@ class FrameCache:
         """
         try:
             found = path.stat()
-            frame = read_raw(path)
+            frame = read_raw(path, self.max_megapixels)
         except RawError as error:
             return str(error)
         except OSError as error:
@@ -228,6 +173,7 @@ class FrameCache:
         array, record = self._files(path)
         cfa = frame.sensor.cfa
         planes = pack(torch.from_numpy(frame.mosaic.view(np.int16)), cfa).numpy().view(np.uint16)
+        head = npy_header(planes.shape)
         stored = {
             "format": _FORMAT,
             "source": os.path.relpath(path, self.folder),
@@ -238,12 +184,13 @@ class FrameCache:
             "black_level": frame.sensor.black_level,
             "white_level": frame.sensor.white_level,
             "metadata": asdict(frame.metadata),
+            "checksum": zlib.adler32(planes.data, zlib.adler32(head)),
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             record.unlink(missing_ok=True)  # of another version of the file: never beside the new planes
             with atomic(array) as stream:
-                np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(planes))
+                stream.write(head)
                 stream.write(planes.data)  # np.save would lose the reason of a failure
             with atomic(record) as stream:
                 stream.write(json.dumps(stored, indent=1).encode())
@@ -271,15 +218,6 @@ class FrameCache:
         return self.folder / f"{stem}.npy", self.folder / f"{stem}.json"
 
 
-@lru_cache
-def _black(sensor: Sensor) -> Float[Tensor, "planes k k"]:
-    """DN at no light of each plane, which repeats; of equal levels one number each."""
-    cfa = sensor.cfa
-    top, left = cfa.origin
-    black = pack(torch.from_numpy(sensor.black((cfa.period, cfa.period), -top, -left)).float(), cfa.tile)
-    return black[:, :1, :1] if bool((black == black[:, :1, :1]).all()) else black
-
-
 def _begin_worker() -> None:
     """One thread each; Ctrl-C reaches every process of a terminal, and the first one ends the others in good order."""
     torch.set_num_threads(1)
@@ -288,11 +226,3 @@ def _begin_worker() -> None:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def _restore(stored: dict[str, Any], array: Path) -> CachedFrame:
-    rows, columns = stored["shape"]
-    cfa = CFA(stored["cfa"]["name"], tuple(stored["cfa"]["origin"]))
-    metadata: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored["metadata"].items()}
-    sensor = Sensor(cfa, tuple(stored["black_level"]), stored["white_level"])
-    return CachedFrame(array, sensor, (rows, columns), Metadata(**metadata))

@@ -12,9 +12,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from exposurediffusion.datasets.listing import find_raws
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS, too_large
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.physics.dark_shading import DarkShading
-from exposurediffusion.physics.sensor import RawFrame
+from exposurediffusion.physics.sensor import LARGEST_LEVEL, RawFrame
 from exposurediffusion.raw.read import read_raw
 
 FORMAT = "exposurediffusion-dark/3"
@@ -60,7 +61,11 @@ def _decompressed(tensors: dict[str, Tensor], name: str) -> Tensor:
 
     planes = []
     for plane, (low, step) in enumerate(tensors[f"{name}.steps"].tolist()):
-        codes = imagecodecs.png_decode(tensors[f"{name}.{plane}"].numpy().tobytes())
+        coded = tensors[f"{name}.{plane}"].numpy().tobytes()
+        columns, rows = (int.from_bytes(coded[at : at + 4], "big") for at in (16, 20))  # of a PNG's first chunk
+        if problem := too_large(rows, columns, MAX_MEGAPIXELS):
+            raise ValueError(problem)
+        codes = imagecodecs.png_decode(coded)
         planes.append(torch.from_numpy(codes.astype(np.float32)).mul_(step).add_(low))
     return torch.stack(planes)
 
@@ -97,7 +102,11 @@ def load_dark_shading(path: str | os.PathLike[str]) -> DarkShading:
         slope, offset = (_decompressed(tensors, name) for name in ("slope", "offset"))
         if slope.ndim != 3 or slope.shape != offset.shape or not errors:
             raise ValueError("its maps have different shapes")
-        return DarkShading(slope, offset, errors, float(metadata["saturation"]))
+        numbers = torch.cat([torch.tensor(errors).flatten(), torch.stack([slope.abs().max(), offset.abs().max()])])
+        saturation = float(metadata["saturation"])
+        if not (1e-6 <= saturation <= LARGEST_LEVEL and bool((numbers.abs() <= LARGEST_LEVEL).all())):
+            raise ValueError("it has values that no sensor has")
+        return DarkShading(slope, offset, errors, saturation)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged ({error}); make it anew from the dark frames") from error
 

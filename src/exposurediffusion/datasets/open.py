@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from exposurediffusion.datasets.cache import CachedFrame, FrameCache
+from exposurediffusion.datasets.cache import FrameCache
+from exposurediffusion.datasets.cached_frame import CachedFrame
 from exposurediffusion.datasets.dark_frames import load_dark_shading
 from exposurediffusion.datasets.eld import eld
 from exposurediffusion.datasets.listing import RAW_EXTENSIONS, Listing, Pair, find_images, find_raws, listing
 from exposurediffusion.datasets.pairs import TABLE, pairs
 from exposurediffusion.datasets.samples import FramePair, PairDataset, RawDataset
 from exposurediffusion.datasets.sid import Subset, is_sid_name, sid, sid_references
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS, RANGE
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.pictures.prepared import in_memory, read_pictures
 from exposurediffusion.pictures.splits import Split, choose
 from exposurediffusion.pictures.views import CleanViews
@@ -67,6 +70,7 @@ class DatasetOptions:
         dark_shading: a map (.safetensors) or a folder of dark frames, subtracted from the captures of pairs (PMN).
         cache: folder for decoded frames; by default beside the data.
         on_problem: files that are missing, superfluous or unreadable: continue without them, or stop.
+        max_megapixels: larger frames and pictures are refused before they are decoded.
     """
 
     dataset: Literal["auto", "sid", Kind] = "auto"
@@ -76,6 +80,10 @@ class DatasetOptions:
     dark_shading: Path | None = None
     cache: Path | None = None
     on_problem: Literal["continue", "stop"] = "continue"
+    max_megapixels: float = MAX_MEGAPIXELS
+
+    def __post_init__(self) -> None:
+        check(self, max_megapixels=RANGE)
 
 
 def open_dataset(
@@ -116,13 +124,14 @@ def open_dataset(
             raise ValueError(f"{root}: a split for tests is SID's alone; leave out --split test")
         if kind == "prepared":
             return CleanViews(read_pictures(root, split=split))
-        sources = _pictures(root, split, problems)
+        sources = _pictures(root, split, problems, options.max_megapixels)
         problems.report(report, len(sources))
         return CleanViews(in_memory(sources))
     shading = None if options.dark_shading is None else load_dark_shading(options.dark_shading)
     found = _list(root, kind, options, split, want, subset)
     problems.add(found.problems)
     store = FrameCache(options.cache) if options.cache else FrameCache.beside(root)
+    store = replace(store, max_megapixels=options.max_megapixels)
     unreadable: list[Path] = []
 
     def frames(paths: Sequence[Path]) -> dict[Path, CachedFrame]:
@@ -146,7 +155,7 @@ def open_dataset(
     )
 
 
-def _pictures(root: Path, split: Split, problems: _Problems) -> list[Panorama | Photograph]:
+def _pictures(root: Path, split: Split, problems: _Problems, most: float) -> list[Panorama | Photograph]:
     """The pictures of a folder that can be read."""
     files = find_images(root, lambda text: problems.add([text]))
     if not files:
@@ -154,7 +163,7 @@ def _pictures(root: Path, split: Split, problems: _Problems) -> list[Panorama | 
     sources: list[Panorama | Photograph] = []
     for path in choose(files, split, root):
         try:
-            sources.append(load_clean(path))
+            sources.append(load_clean(path, max_megapixels=most))
         except ValueError as error:
             problems.add([str(error)])
     return sources

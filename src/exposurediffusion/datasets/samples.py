@@ -19,7 +19,7 @@ from torch import Tensor
 
 from exposurediffusion.analysis.estimation import estimate_noise
 from exposurediffusion.analysis.sources import noise_of
-from exposurediffusion.datasets.cache import CachedFrame
+from exposurediffusion.datasets.cached_frame import CachedFrame
 from exposurediffusion.datasets.crops import Cut, draw_cut, largest_cut, whole_tiles
 from exposurediffusion.physics.dark_shading import DarkShading, Window
 from exposurediffusion.physics.mosaic import CFA

@@ -68,11 +68,12 @@ class LibRawFile:
     printed: str
 
 
-def libraw(path: str, *, pixels: bool, content: bytes | None = None) -> LibRawFile:
+def libraw(path: str, most: float, *, pixels: bool, content: bytes | None = None) -> LibRawFile:
     """Let LibRaw read a raw file, in the decoding process.
 
     Args:
         path: of the file.
+        most: megapixels that its image may have.
         pixels: whether its image is wanted, too.
         content: of a file that is to be read in the place of the one at `path`.
 
@@ -81,7 +82,7 @@ def libraw(path: str, *, pixels: bool, content: bytes | None = None) -> LibRawFi
         MemoryError: too large for what its size allows.
     """
     arrays = [] if content is None else [np.frombuffer(content, np.uint8)]
-    answer = decode("libraw", os.path.abspath(path), pixels, arrays=arrays)
+    answer = decode("libraw", os.path.abspath(path), most, pixels, arrays=arrays)
     said: dict[str, Any] = answer.value
     sizes = said["sizes"]
     pattern = said["pattern_rows"]

@@ -26,6 +26,7 @@ _NAMES = {1: "WarpRectilinear", 2: "WarpFisheye", 3: "FixVignetteRadial", _BAD_C
           14: "WarpRectilinear2"}  # fmt: skip
 _CENTRED, _AREAS = (1, 2, 3), (7, 8, _GAIN_MAP)  # those that `_moved` can move: by their last two numbers, their first
 _MAX_OPCODES, _MAX_RECTANGLES = 256, 10_000  # beyond any camera's: a hostile file must not keep us busy
+_LARGEST_GAIN = 1e4  # of a GainMap; lenses' are below 100
 _LINEARISATION, _ACTIVE_AREA = 50712, 50829
 
 
@@ -175,7 +176,7 @@ def _gains(opcode: Opcode, shape: tuple[int, ...]) -> tuple[tuple[slice, slice],
     *grid, map_planes = struct.unpack_from(">4dI", opcode.data, 40)
     size = rows * columns * map_planes
     table = np.frombuffer(opcode.data[76 : 76 + 4 * size], ">f4").astype(np.float32)
-    sound = bool(np.isfinite(table).all() and np.isfinite(grid).all())
+    sound = bool(np.all(np.abs(table) <= _LARGEST_GAIN) and np.isfinite(grid).all())
     if not (sound and 0 < size == table.size and plane == 0 < planes and min(down, across) > 0):
         return None
     table = table.reshape(rows, columns, map_planes)[:, :, 0]

@@ -15,6 +15,7 @@ from exposurediffusion.evaluation.measure import Record
 from exposurediffusion.evaluation.methods import Method
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.made import MadeOtherwise
+from exposurediffusion.physics.plain import read_json
 
 IMAGES, SETTINGS = "images.csv", "settings.json"
 
@@ -54,7 +55,7 @@ class Results:
 
     def _continue(self) -> None:
         try:
-            there = json.loads((self.folder / SETTINGS).read_text())
+            there = read_json(self.folder / SETTINGS)
             methods = there.pop("contenders") if "contenders" in there else there.pop("methods")
             with open(self.folder / IMAGES, newline="") as stream:
                 self.records = [Record.from_row(row) for row in csv.DictReader(stream)]

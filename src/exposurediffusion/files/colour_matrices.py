@@ -12,6 +12,7 @@ ANALOG_BALANCE, D65 = 50727, 21
 AS_SHOT_NEUTRAL, AS_SHOT_WHITE_XY = 50728, 50729
 COLOUR_SETS = ((50721, 50723, 50778, 50964), (50722, 50724, 50779, 50965))
 """Tags of DNG's two colour calibrations: ColorMatrix, CameraCalibration, CalibrationIlluminant, ForwardMatrix."""
+_LARGEST = 1e3  # of a matrix's numbers; cameras' are below ten
 _DAYLIGHT = (21, 20, 23, 1, 9, 10, 4)  # light sources from D65 outwards: which of two matrices is preferred
 _KELVIN = {1: 5500, 2: 4200, 3: 2850, 4: 5500, 9: 5500, 10: 6500, 11: 7500, 12: 6400, 13: 5050, 14: 4150, 15: 3525,
            17: 2850, 18: 4874, 19: 6774, 20: 5500, 21: 6500, 22: 7500, 23: 5000, 24: 3200}  # fmt: skip
@@ -49,7 +50,9 @@ def neutral_of_white(tags: FileTags) -> tuple[float, float, float] | None:
             share = (1 / _temperature(x, y) - 1 / second) / (1 / first - 1 / second)
             matrix = np.clip(share, 0, 1) * found[0][0] + np.clip(1 - share, 0, 1) * found[1][0]
     red, green, blue = (float(v) for v in matrix @ np.array([x, y, 1 - x - y]))
-    return (red / green, 1.0, blue / green) if min(red, green, blue) > 0 else None
+    if not min(red, green, blue) > 0 or max(red, blue) > _LARGEST * green or green > _LARGEST * min(red, blue):
+        return None
+    return red / green, 1.0, blue / green
 
 
 def _temperature(x: float, y: float) -> float:
@@ -64,7 +67,7 @@ def _calibrations(tags: FileTags) -> list[tuple[np.ndarray, int]]:
     found: list[tuple[np.ndarray, int]] = []
     for colour, calibration, light, _ in COLOUR_SETS:
         entry = tags.main.get(colour)
-        if entry is None or entry.count != 9 or not np.isfinite(entry.numbers).all():
+        if entry is None or entry.count != 9:
             continue
         matrix = np.reshape(entry.numbers, (3, 3))
         for tag, shape in ((calibration, (3, 3)), (ANALOG_BALANCE, (3,))):
@@ -73,6 +76,6 @@ def _calibrations(tags: FileTags) -> list[tuple[np.ndarray, int]]:
                 values = np.reshape(factor.numbers, shape)
                 matrix = (values if values.ndim == 2 else np.diag(values)) @ matrix
         lights = tags.main[light].numbers if light in tags.main else (0.0,)
-        if abs(np.linalg.det(matrix)) > 1e-6:
+        if np.abs(matrix).max() <= _LARGEST and abs(np.linalg.det(matrix)) > 1e-6:  # not of NaN
             found.append((matrix, int(lights[0]) if math.isfinite(lights[0]) and lights[0] else D65))
     return found

@@ -79,7 +79,7 @@ def darktable_line(file: Path, metadata: Metadata) -> tuple[float, float] | None
             iso, slope, offset = float(entry["iso"]), float(entry["a"][1]), float(entry["b"][1])
             if not entry.get("skip") and isfinite(iso) and 0 < slope < _STEEPEST and abs(offset) < _STEEPEST:
                 lines[iso] = slope, offset
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{file}: not noise profiles of darktable that can be read ({error!r})") from error
     isos = sorted(lines)
     if not (metadata.iso and isos and isos[0] <= metadata.iso <= isos[-1]):

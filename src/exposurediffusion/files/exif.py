@@ -16,8 +16,10 @@ from exposurediffusion.files.tiff import (
     RATIONAL,
     SHORT,
     UNDEFINED,
+    Budget,
     Entry,
     Tags,
+    TooMuch,
     entry,
     read_header,
     read_ifd,
@@ -92,10 +94,13 @@ def read_tags(path: str | os.PathLike[str]) -> FileTags:
 
     Raises:
         OSError: the file cannot be opened.
+        TooMuch: it claims more, or larger ones, than any photograph has.
     """
     with open(path, "rb") as stream:
         try:
             return _read(stream)
+        except TooMuch:
+            raise
         except (ValueError, struct.error, OSError, OverflowError):
             return FileTags()
 
@@ -119,8 +124,9 @@ def _read(stream: BufferedIOBase) -> FileTags:
 
 def _read_tiff(stream: BufferedIOBase, base: int) -> FileTags:
     order, offset, big = read_header(stream, base)
-    main = read_ifd(stream, offset, order, base, big=big)
-    subs = {tag: [read_ifd(stream, int(o), order, base, big=big) for o in main[tag].numbers[:16]]
+    budget = Budget()
+    main = read_ifd(stream, offset, order, base, big=big, budget=budget)
+    subs = {tag: [read_ifd(stream, int(o), order, base, big=big, budget=budget) for o in main[tag].numbers[:16]]
             for tag in (EXIF_IFD, GPS_IFD, SUB_IFDS) if tag in main}  # fmt: skip
     exif, gps = (subs.get(tag, [{}])[0] for tag in (EXIF_IFD, GPS_IFD))
     note = exif.get(MAKER_NOTE)

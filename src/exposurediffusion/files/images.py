@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from exposurediffusion.decoding.megapixels import LARGER, MAX_MEGAPIXELS
 from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.files.atomic import SOFTWARE_NAME, atomic
 from exposurediffusion.files.develop import srgb_to_linear
 
 
-def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np.ndarray:
+def read_linear(
+    path: Path, repaired: Callable[[str], None] | None = None, max_megapixels: float = MAX_MEGAPIXELS
+) -> np.ndarray:
     """Read a picture as linear RGB.
 
     HDR (Radiance) and floating-point TIFF are taken as scene-linear; PNG, JPEG and integer TIFF as sRGB.
@@ -21,6 +24,7 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
     Args:
         path: the file.
         repaired: is given where values were no numbers or infinite, and became 0 or the brightest light.
+        max_megapixels: larger pictures are refused before they are decoded.
 
     Returns:
         float32, (rows, columns, 3), non-negative; 1 is the white of an sRGB picture.
@@ -29,9 +33,10 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
         ValueError: not a picture that we read; the message names the file.
     """
     try:
-        pixels = decode("picture", os.path.abspath(path)).arrays[0]
+        pixels = decode("picture", os.path.abspath(path), max_megapixels).arrays[0]
     except (DecodingError, MemoryError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+        remedy = f"; {LARGER}" if isinstance(error, DecodingError) and "TooLargeError" in error.kinds else ""
+        raise ValueError(f"{path}: cannot be read as a picture ({error}{remedy})") from error
     if pixels.dtype.kind not in "uf":
         raise ValueError(f"{path}: samples of type {pixels.dtype} are not supported")
     if pixels.ndim == 2:
@@ -43,7 +48,10 @@ def read_linear(path: Path, repaired: Callable[[str], None] | None = None) -> np
         if repaired and (wrong := pixels.size - np.count_nonzero(np.isfinite(pixels))):
             repaired(f"{path}: {wrong} values are no finite numbers; taken as black, the infinite ones as brightest")
         return np.nan_to_num(pixels.astype(np.float32), posinf=65504.0).clip(min=0)
-    return srgb_to_linear(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+    most = np.iinfo(pixels.dtype).max
+    if most > 0xFFFF:
+        return srgb_to_linear(pixels.astype(np.float32) / most)
+    return srgb_to_linear(np.arange(most + 1, dtype=np.float32) / most)[pixels]
 
 
 def write_map(path: Path, values: np.ndarray) -> None:

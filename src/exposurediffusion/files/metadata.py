@@ -13,6 +13,9 @@ from exposurediffusion.physics.sensor import Metadata
 BLACK_REPEAT, BLACK_LEVEL, WHITE_LEVEL, ACTIVE_AREA = 50713, 50714, 50717, 50829
 CROP_ORIGIN, CROP_SIZE, BASELINE_EXPOSURE, NOISE_PROFILE = 50719, 50720, 50730, 51041
 DEFAULT_SCALE, DEFAULT_USER_CROP = 50718, 51125
+_STEEPEST, _FLATTEST, _DEEPEST = 1.0, 1e-13, 1.0  # of a NoiseProfile: one electron at white, 10^13; all of white
+_LARGEST = 1e9  # of a fact of the shot, in its unit, and its reciprocal is the smallest
+_COLOUR = 1e3  # of a colour matrix's numbers and a white's ratios
 _ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip -> EXIF
 
 
@@ -30,7 +33,6 @@ def metadata_of(path: str, raw: LibRawFile, tags: FileTags) -> Metadata:
     """What the file says about its frame; see `Metadata`."""
     matrix, illuminant = _colour_matrix(raw, tags)
     baseline = _number(tags.first(BASELINE_EXPOSURE))
-    profile = tags.first(NOISE_PROFILE)
     lens = tags.exif[exif.LENS_MODEL].text if exif.LENS_MODEL in tags.exif else raw.lens.strip()
     return Metadata(
         make=_text(tags, exif.MAKE),
@@ -45,7 +47,7 @@ def metadata_of(path: str, raw: LibRawFile, tags: FileTags) -> Metadata:
         colour_matrix=matrix,
         illuminant=illuminant,
         baseline_exposure=baseline if baseline is not None and abs(baseline) < 20 else 0.0,
-        noise_profile=profile.numbers if profile and profile.count % 2 == 0 else None,
+        noise_profile=_noise_profile(tags),
         crop=_crop(raw, tags),
         user_crop=_user_crop(tags),
         pixel_aspect=_aspect(raw.pixel_aspect),
@@ -53,11 +55,31 @@ def metadata_of(path: str, raw: LibRawFile, tags: FileTags) -> Metadata:
     )
 
 
+def _noise_profile(tags: FileTags) -> tuple[float, ...] | None:
+    """The NoiseProfile, as far as it is the noise of a sensor; a slope of 0 says nothing, and is often written."""
+    profile = tags.first(NOISE_PROFILE)
+    if profile is None or profile.count % 2:
+        return None
+    slopes, offsets = profile.numbers[0::2], profile.numbers[1::2]
+    sound = all(slope == 0 or _FLATTEST <= slope <= _STEEPEST for slope in slopes)
+    return profile.numbers if sound and all(abs(offset) <= _DEEPEST for offset in offsets) else None
+
+
+def odd_numbers(tags: FileTags) -> tuple[str, ...]:
+    """What a reader should know of numbers in a file that cannot be, and are left out; a sentence each."""
+    profile = tags.first(NOISE_PROFILE)
+    if profile is None or _noise_profile(tags) is not None:
+        return ()
+    said = ", ".join(f"{number:g}" for number in profile.numbers[:4])
+    return (f"its NoiseProfile ({said}) is no sensor's, and is left out",)
+
+
 def _colour_matrix(raw: LibRawFile, tags: FileTags) -> tuple[tuple[float, ...] | None, int]:
     if tags.is_dng and (found := dng_matrix(tags)):
         return tuple(float(v) for v in found[0].ravel()), found[1]
     matrix = raw.rgb_xyz_matrix[:3]
-    return (tuple(float(v) for v in matrix.ravel()) if matrix.any() else None), D65
+    sound = matrix.any() and abs(matrix).max() <= _COLOUR  # not of NaN
+    return (tuple(float(v) for v in matrix.ravel()) if sound else None), D65
 
 
 def _orientation(raw: LibRawFile, tags: FileTags) -> int:
@@ -72,7 +94,8 @@ def _neutral(raw: LibRawFile, tags: FileTags) -> tuple[float, float, float] | No
     red, green, blue = raw.camera_whitebalance[:3]
     if not all(math.isfinite(m) and m > 0 for m in (red, green, blue)):
         return None
-    return green / red, 1.0, green / blue
+    ratios = green / red, 1.0, green / blue
+    return ratios if max(ratios) <= _COLOUR and min(ratios) >= 1 / _COLOUR else None
 
 
 def _crop(raw: LibRawFile, tags: FileTags) -> tuple[int, int, int, int] | None:
@@ -136,7 +159,7 @@ def _number(entry: exif.Entry | None) -> float | None:
 
 
 def _positive(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) and value > 0 else None
+    return float(value) if value is not None and 1 / _LARGEST <= value <= _LARGEST else None
 
 
 def _shot(tags: FileTags, tag: int, libraw: float) -> float | None:

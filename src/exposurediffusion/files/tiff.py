@@ -21,6 +21,35 @@ _FORMAT = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2
            12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # fmt: skip
 _BIG = (16, 18)  # BigTIFF's LONG8 and IFD8: read as LONG where they fit
 _MAX_BYTES = 1 << 26  # of one value: nothing that is a tag is larger, and a damaged count must not exhaust memory
+_MAX_NUMBERS = 1 << 20  # of one value, where its numbers are asked for
+_LARGEST = 1 << 31  # of what a rational's numerator holds, signed or not
+
+
+class TooMuch(ValueError):
+    """A file claims more tags, or larger ones, than any photograph has."""
+
+
+@dataclass
+class Budget:
+    """What the directories of a file may still hold, all together.
+
+    Attributes:
+        tags: their number.
+        size: bytes of their values; a DNG may embed a whole raw file.
+    """
+
+    tags: int = 16_384
+    size: int = 1 << 27
+
+    def spend(self, size: int) -> None:
+        """Account for a tag.
+
+        Raises:
+            TooMuch: nothing is left.
+        """
+        self.tags, self.size = self.tags - 1, self.size - size
+        if min(self.tags, self.size) < 0:
+            raise TooMuch("its directories claim more tags, or larger ones, than any photograph has")
 
 
 @dataclass(frozen=True)
@@ -38,7 +67,13 @@ class Entry:
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The values as numbers; a rational with denominator zero is nan."""
+        """The values as numbers; a rational with denominator zero is nan.
+
+        Raises:
+            TooMuch: there are more than a million.
+        """
+        if self.count > _MAX_NUMBERS:
+            raise TooMuch(f"a tag of {self.count} numbers")
         values = np.frombuffer(self.data, "<" + _FORMAT[self.kind]).astype(float)
         if self.kind in (RATIONAL, SRATIONAL):
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -60,10 +95,11 @@ def _size(kind: int) -> int:
 
 
 def entry(kind: int, *values: float) -> Entry:
-    """Numbers -> value of a type; rationals are the best ones with denominators up to a million."""
+    """Numbers -> value of a type; rationals are the best ones with denominators up to a million, as far as they fit."""
     if kind not in (RATIONAL, SRATIONAL):
         return Entry(kind, np.asarray(values).astype("<" + _FORMAT[kind]).tobytes())
-    parts = [Fraction(float(v)).limit_denominator(1_000_000).as_integer_ratio() for v in values]
+    most = [max(1, min(1_000_000, int(_LARGEST / max(abs(v), 1)))) for v in values]
+    parts = [Fraction(float(v)).limit_denominator(m).as_integer_ratio() for v, m in zip(values, most, strict=True)]
     return Entry(kind, np.asarray(parts).astype("<" + _FORMAT[kind]).tobytes())
 
 
@@ -89,7 +125,15 @@ def read_header(stream: BufferedIOBase, base: int = 0) -> tuple[str, int, bool]:
     return order, int(struct.unpack(order + ("Q" if big else "I"), head[8:] if big else head[4:8])[0]), big
 
 
-def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0, *, big: bool = False) -> Tags:
+def read_ifd(
+    stream: BufferedIOBase,
+    offset: int,
+    order: str,
+    base: int = 0,
+    *,
+    big: bool = False,
+    budget: Budget | None = None,
+) -> Tags:
     """Read one directory; entries of an unknown type, or that lie outside the file, are left out.
 
     Args:
@@ -98,7 +142,12 @@ def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0, *, 
         order: "<" or ">".
         base: position of the TIFF header in the file.
         big: whether the file is a BigTIFF.
+        budget: what all directories of the file may hold together; None: of this one alone.
+
+    Raises:
+        TooMuch: they hold more.
     """
+    budget, end = budget or Budget(), stream.seek(0, 2)
     counted, word, room = ("Q", "Q", 8) if big else ("H", "I", 4)
     stream.seek(base + offset)
     number = stream.read(struct.calcsize(order + counted))
@@ -109,19 +158,24 @@ def read_ifd(stream: BufferedIOBase, offset: int, order: str, base: int = 0, *, 
     tags: Tags = {}
     for start in range(0, len(table) - step + 1, step):
         tag, kind, count = struct.unpack_from(order + "HH" + word, table, start)
-        if kind not in _FORMAT or not 0 < count * _size(kind) <= _MAX_BYTES:
+        if kind not in _FORMAT or not 0 < count * _size(kind) <= _MAX_BYTES or tag in tags:
             continue
         length, at, place = count * _size(kind), start + 4 + room, 0
         data = table[at : at + length]
         if length > room:
             place = int(struct.unpack_from(order + word, table, at)[0])
+            if base + place + length > end:
+                continue
+            budget.spend(length)
             stream.seek(base + place)
             data = stream.read(length)
+        else:
+            budget.spend(0)
         if len(data) == length:
             values = np.frombuffer(data, order + _FORMAT[kind])
             if kind in _BIG and values.max() < 1 << 32:
                 kind = LONG
-            tags.setdefault(tag, Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes(), place))
+            tags[tag] = Entry(kind, values.astype("<" + _FORMAT[kind]).tobytes(), place)
     return tags
 
 

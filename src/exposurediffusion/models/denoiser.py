@@ -24,6 +24,9 @@ from exposurediffusion.physics.sensor import SATURATION, photon_counts
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet, "resunet": ResUNet}
 
+RANGES = {"planes": (1.0, 1e3), "white": (1e-3, 1e6)}
+"""Of fields of a `DenoiserConfig` (`physics.ranges.check`)."""
+
 
 def backbone_options(name: str) -> dict[str, Any]:
     """The options of a backbone with their defaults; none of a backbone that is unknown."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.enhancement.frame import Enhanced, run_plan, tile_count
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.enhancement.plan import EnhancePlan, plan
@@ -73,11 +74,13 @@ class Enhancer:
         model: on its device.
         options: of the enhancement.
         results: how they are written.
+        max_megapixels: larger photographs are refused.
     """
 
     model: TrainedDenoiser
     options: EnhanceOptions
     results: ResultOptions
+    max_megapixels: float = MAX_MEGAPIXELS
 
     def keeps(self, job: Job) -> bool:
         """Whether the result is there already, and stays."""
@@ -100,7 +103,7 @@ class Enhancer:
 
     def read(self, job: Job) -> RawFrame:
         """The capture, in the white balance of the result."""
-        return white_balance(read_raw(job.source), self.options.white_balance)
+        return white_balance(read_raw(job.source, self.max_megapixels), self.options.white_balance)
 
     def plan(self, job: Job, capture: RawFrame) -> EnhancePlan:
         """What is to be done with a capture that was read."""

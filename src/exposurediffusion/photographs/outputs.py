@@ -7,6 +7,8 @@ from math import log2
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from exposurediffusion.dng.sidecar import sidecars, write_sidecars
 from exposurediffusion.dng.storage import Bits, Compression
 from exposurediffusion.dng.writer import write_dng
@@ -80,7 +82,13 @@ def write_result(job: Job, capture: RawFrame, ratio: float, result: Enhanced, op
         ratio: amplification.
         result: what came of it.
         options: how it is written.
+
+    Raises:
+        ValueError: it holds what is no number; nothing is written.
+        OSError: a file cannot be written.
     """
+    if not np.isfinite(result.frame.mosaic).all():
+        raise ValueError(f"{job.source}: the result is no number in places, and is not written; try --weights default")
     for name, path in job.maps.items():
         write_map(path, getattr(result, name))
     if options.before_after:

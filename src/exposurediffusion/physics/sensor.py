@@ -19,6 +19,9 @@ from exposurediffusion.physics.mosaic import CFA, pack, unpack
 SATURATION = 15583.0
 """White minus black in DN that the published experiments fix for 14-bit cameras."""
 
+LARGEST_LEVEL = 1e9
+"""Black and white levels that are beyond it, DN, are no sensor's."""
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -38,6 +41,9 @@ class Sensor:
         sites = self.cfa.period**2
         if len(self.black_level) != sites:
             raise ValueError(f"{self.cfa.name} needs {sites} black levels, got {len(self.black_level)}")
+        if not all(abs(level) <= LARGEST_LEVEL for level in (*self.black_level, self.white_level)):
+            levels = ", ".join(f"{level:g}" for level in (*self.black_level[:4], self.white_level))
+            raise ValueError(f"black and white levels {levels} are not all numbers up to {LARGEST_LEVEL:g}")
         if not self.white_level > max(self.black_level):
             raise ValueError(f"white level {self.white_level:g} is not above the black level {max(self.black_level):g}")
 

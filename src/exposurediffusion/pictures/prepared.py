@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from exposurediffusion.files.atomic import atomic, safetensors_bytes
+from exposurediffusion.physics.plain import parse_json
 from exposurediffusion.pictures.codec import all_cores, decode
 from exposurediffusion.pictures.splits import Split, choose
 from exposurediffusion.simulation.light import Panorama, Photograph
@@ -170,7 +171,7 @@ def _entries(text: str, checksum: str | None) -> list[Entry]:
     """
     if checksum not in (None, _crc32(text)):
         raise ValueError("damaged, the checksum of its header is wrong")
-    found = json.loads(text)
+    found = parse_json(text)
     if not isinstance(found, list) or not found:
         raise ValueError("it holds no list of pictures")
     return [_entry(number, facts) for number, facts in enumerate(found)]

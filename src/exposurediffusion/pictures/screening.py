@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.files.develop import encode_srgb
 from exposurediffusion.pictures.codec import BRIGHTEST, decode
 from exposurediffusion.simulation.light import Panorama, load_clean
@@ -26,7 +27,11 @@ _QUARTER = 0.25  # what the brighter quarter of a picture begins at, once it is 
 
 
 def prepare(
-    path: Path, downscale: int, megapixels: float, repaired: Callable[[str], None] | None = None
+    path: Path,
+    downscale: int,
+    megapixels: float,
+    repaired: Callable[[str], None] | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> tuple[Float32[Tensor, "3 rows columns"], bool]:
     """A clean picture, linear light, no larger than `megapixels`; and whether it is a panorama.
 
@@ -35,11 +40,12 @@ def prepare(
         downscale: photographs are averaged so much first, which removes noise and compression.
         megapixels: at most.
         repaired: is given a message about values that were no numbers.
+        max_megapixels: files with more are refused.
 
     Raises:
         ValueError: unreadable, no picture, or too small to be of use.
     """
-    source = load_clean(path, downscale, repaired)
+    source = load_clean(path, downscale, repaired, max_megapixels)
     light, panorama = source.pixels.float(), isinstance(source, Panorama)
     rows, columns = light.shape[-2:]
     if rows * columns > megapixels * 1e6:

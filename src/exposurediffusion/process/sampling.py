@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from exposurediffusion.physics.conditions import Conditions
+from exposurediffusion.physics.plain import build
 from exposurediffusion.physics.random import RandomSource
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.process.exposure import (
     TRANSITIONS,
     Adjust,
@@ -26,6 +28,8 @@ from exposurediffusion.process.exposure import (
     expose,
 )
 
+MOST_STEPS = 1000
+"""Simulated exposures that anybody can mean."""
 SCHEDULES = {"paper": ExposureSchedule.paper, "official": ExposureSchedule.official}
 
 
@@ -58,11 +62,11 @@ class Sampling:
         """Inverse of `asdict`, also after JSON, which knows lists only.
 
         Raises:
-            TypeError: a field that there is not.
-            ValueError: an unknown name.
+            ValueError: a field that there is not, or of another kind; an unknown name, a number out of its range.
         """
-        clamp = values.get("clamp")
-        return Sampling(**{**values, "clamp": None if clamp is None else (float(clamp[0]), float(clamp[1]))})
+        sampling = build(Sampling, values, "sampling")
+        check(sampling, "sampling", steps=(0, MOST_STEPS), clamp=(-1e6, 1e6))
+        return sampling
 
     def electrons(self, conditions: Conditions) -> Float[Tensor, "b"] | None:
         """What `expose` is given: electrons to sample, or None for mean light."""
@@ -141,8 +145,8 @@ class StepRule:
     def __post_init__(self) -> None:
         if len(self.counts) != len(self.levels) + 1:
             raise ValueError(f"{len(self.levels)} noise levels part {len(self.levels) + 1} step counts")
-        if any(count < 0 for count in self.counts):
-            raise ValueError(f"numbers of steps are not negative, got {self.counts}")
+        if any(not 0 <= count <= MOST_STEPS for count in self.counts):
+            raise ValueError(f"numbers of steps are not negative, nor above {MOST_STEPS}, got {self.counts}")
         rising = all(low < high for low, high in pairwise(self.levels))
         if not rising or not all(isfinite(level) and level > 0 for level in self.levels):
             raise ValueError(f"noise levels are positive and ascend, got {self.levels}")
@@ -156,9 +160,9 @@ class StepRule:
         """Inverse of `asdict`, also after JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: not such values.
+            ValueError: not such values.
         """
-        return StepRule(tuple(map(float, values["levels"])), tuple(map(int, values["counts"])))
+        return build(StepRule, values, "rule")
 
     def __str__(self) -> str:
         """For people: `T = 2 below 0.02, 1 below 0.1, 0 above`."""

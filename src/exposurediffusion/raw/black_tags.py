@@ -15,6 +15,7 @@ from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import MaskedArea, RawFrame
 
 _DELTA_H, _DELTA_V, _MASKED = 50715, 50716, 50830
+_LARGEST = 65536.0  # difference of black levels, DN
 _EDGE, _GUARD = 2, 6  # lines dropped of a masked margin: at the sensor's rim, and beside the light
 
 
@@ -81,7 +82,7 @@ def _deltas(raw: LibRawFile, tags: FileTags) -> tuple[np.ndarray, np.ndarray]:
     for tag, start, count in zip((_DELTA_V, _DELTA_H), shift, (sizes.height, sizes.width), strict=True):
         numbers = np.array(tags.raw[tag].numbers if tags.is_dng and tag in tags.raw else np.zeros(start + count))
         found.append(numbers[start : start + count])
-        if len(found[-1]) != count or not np.isfinite(numbers).all():
+        if len(found[-1]) != count or not np.all(np.abs(numbers) < _LARGEST):
             return np.empty(0), np.empty(0)
     return found[0], found[1]
 

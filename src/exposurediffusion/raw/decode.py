@@ -14,8 +14,8 @@ from exposurediffusion.decoding.process import DecodingError, decode
 from exposurediffusion.files.exif import EXIF_IFD, FLOAT, GPS_IFD, SAMPLE_FORMAT, SUB_IFDS, FileTags
 from exposurediffusion.files.tiff import LONG, SHORT, entry, tiff_bytes
 from exposurediffusion.raw.refusal import (
-    COPY,
     DEFLATE,
+    JPEG,
     JPEG_XL,
     PLAIN,
     STRIPS,
@@ -23,40 +23,53 @@ from exposurediffusion.raw.refusal import (
     UNCOMPRESSED,
     RawError,
     in_order,
+    jpeg_at,
     number,
 )
 
 _ROW_FIELDS, _COLUMN_FIELDS, _SUB_TILES = 50975, 52547, 50974  # DNG's RowInterleaveFactor and its kin
-_MAX_SITES = 1 << 29
 _CFA = 32803  # TIFF's PhotometricInterpretation of a mosaic
 _HUGE = 1e3  # times white: a float that no light explains
 
 
-def libraw_reads(tags: FileTags) -> bool:
+def libraw_reads(name: str, tags: FileTags) -> bool:
     """Whether LibRaw decodes this file itself; only of DNGs it is known that it does not."""
     if not tags.is_dng or not tags.raw:
         return True
     compression = number(tags.raw, 259, 1)
+    if compression == JPEG and _is_taken_for_several(name, tags):
+        return False
     plain = compression not in (*DEFLATE, *JPEG_XL) and number(tags.raw, SAMPLE_FORMAT, 1) != FLOAT
     return plain and not tags.big and (compression != UNCOMPRESSED or TILES[0] in tags.raw or in_order(tags.raw))
 
 
-def decoded(name: str, tags: FileTags) -> np.ndarray:
+def _is_taken_for_several(name: str, tags: FileTags) -> bool:
+    """Whether a tile, by its columns, is what LibRaw takes for several pictures in one JPEG: it then reads too far."""
+    chunks = TILES if TILES[0] in tags.raw else STRIPS
+    with open(name, "rb") as stream:
+        first = jpeg_at(stream, number(tags.raw, chunks[0], 0), number(tags.raw, chunks[1], 0))
+    if first is None or first.components == 1:
+        return False
+    return first.columns * first.components**2 == number(tags.raw, 256, 0)
+
+
+def decoded(name: str, tags: FileTags, most: float) -> np.ndarray:
     """The whole sensor's image of a DNG, margins included: (rows, columns), uint16, or float32 if the file has floats.
+
+    Args:
+        name: of the file.
+        tags: its own.
+        most: megapixels that it may have.
 
     Raises:
         RawError: damaged data, or a variant that is not supported.
     """
     raw = tags.raw
     shape = (number(raw, 257, 0), number(raw, 256, 0))
-    if shape[0] * shape[1] > _MAX_SITES:
-        raise RawError(name, f"its image of {shape[1]}x{shape[0]} sites is too large", "crop it")
     if raw[_SUB_TILES].numbers not in ((1, 1), (0, 0)) if _SUB_TILES in raw else False:
         raise RawError(name, "its tiles are split in blocks, which is not supported", PLAIN)
-    if number(raw, TILES[1] if TILES[0] in raw else STRIPS[1], 0) < 1:
-        raise RawError(name, "damaged: a part of the image data is missing", COPY)
     try:
-        image = decode("tiff_image", os.path.abspath(name), shape, _CFA).arrays[0]
+        image = decode("tiff_image", os.path.abspath(name), most, shape, _CFA).arrays[0]
     except DecodingError as error:
         if {"ImportError", "NotImplementedError"} & set(error.kinds):
             raise RawError(name, f"its compression is not supported ({error})", PLAIN) from error

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from exposurediffusion.decoding.megapixels import LARGER, MAX_MEGAPIXELS, too_large
 from exposurediffusion.decoding.process import DecodingError
 from exposurediffusion.decoding.raw import LibRawFile, libraw
 from exposurediffusion.dng.opcodes import listed_defects, opcode_notes
 from exposurediffusion.files.exif import FileTags, read_tags
-from exposurediffusion.files.metadata import metadata_of, white_level
+from exposurediffusion.files.metadata import metadata_of, odd_numbers, white_level
 from exposurediffusion.physics.mosaic import CFA
 from exposurediffusion.physics.sensor import Metadata, RawFrame, Sensor
 from exposurediffusion.raw.black_tags import black_levels, with_black_of
 from exposurediffusion.raw.decode import decoded, libraw_reads, rewrapped, unusable, without_holes
 from exposurediffusion.raw.quad import is_quad_bayer
-from exposurediffusion.raw.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags
+from exposurediffusion.raw.refusal import CONVERT, COPY, MOSAIC, RawError, check_tags, number
 from exposurediffusion.raw.white_balance import NO_WHITE
 
 _TAIL_ROWS = 16  # if most of the last rows (or of the frame) is exactly zero below a black level, data are missing
@@ -29,11 +30,12 @@ _MOST_HOLES = 0.05  # part of a float image that may be no number: more is no ph
 _BINNED = "give a file that the camera binned or remosaiced (its lower resolution)"
 
 
-def read_raw(path: str | os.PathLike[str]) -> RawFrame:
+def read_raw(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> RawFrame:
     """Read the mosaic of a raw file, with its levels, colour filter array and metadata.
 
     Args:
         path: any Bayer or X-Trans raw file that LibRaw decodes, or a DNG that tifffile does.
+        max_megapixels: larger ones are refused before they are decoded.
 
     Returns:
         The visible area as uint16 DN (rows, columns), float32 if the file has floats, not rotated (see
@@ -46,7 +48,7 @@ def read_raw(path: str | os.PathLike[str]) -> RawFrame:
     """
     name = _name(path)
     with _refusing(name):
-        raw, tags, floats = _decoded(name, pixels=True)
+        raw, tags, floats = _decoded(name, max_megapixels, pixels=True)
         return _frame(name, raw, tags, floats)
 
 
@@ -60,7 +62,7 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     """
     name = _name(path)
     with _refusing(name):
-        raw, tags, _ = _decoded(name, pixels=False)
+        raw, tags, _ = _decoded(name, MAX_MEGAPIXELS, pixels=False)
         return metadata_of(name, raw, tags)
 
 
@@ -71,21 +73,24 @@ def _name(path: object) -> str:
     return os.fsdecode(path)
 
 
-def _decoded(name: str, *, pixels: bool) -> tuple[LibRawFile, FileTags, np.ndarray | None]:
+def _decoded(name: str, most: float, *, pixels: bool) -> tuple[LibRawFile, FileTags, np.ndarray | None]:
     """LibRaw's view of a raw file, its tags, and its image where that is of floats.
 
-    Where LibRaw does not read the image, tifffile does, if `pixels` are wanted.
+    Where LibRaw does not read the image, tifffile does, if `pixels` are wanted. What takes memory for more than `most`
+    megapixels is refused.
     """
     with open(name, "rb") as stream:
         if not stream.read(1):
             raise RawError(name, "the file is empty", COPY)
     tags = read_tags(name)
     check_tags(name, tags)
-    if libraw_reads(tags):
-        raw, image = libraw(name, pixels=pixels), None
+    if libraw_reads(name, tags):
+        raw, image = libraw(name, most, pixels=pixels), None
+    elif claimed := too_large(number(tags.raw, 257, 0), number(tags.raw, 256, 0), most):
+        raise RawError(name, claimed, LARGER)
     else:
-        image = decoded(name, tags) if pixels else None
-        raw = libraw(name, pixels=pixels, content=rewrapped(tags, image))
+        image = decoded(name, tags, most) if pixels else None
+        raw = libraw(name, most, pixels=pixels, content=rewrapped(tags, image))
     if raw.unwritten:
         raise RawError(name, f"damaged: {raw.unwritten:,} of its sites are not in the file", COPY)
     if any(word in raw.printed for word in ("Unexpected end of file", "data corrupted")):
@@ -101,7 +106,9 @@ def _refusing(name: str) -> Iterator[None]:
     except RawError:
         raise
     except DecodingError as error:
-        if "LibRawFileUnsupportedError" in error.kinds:
+        if "TooLargeError" in error.kinds:
+            problem, advice = str(error), LARGER
+        elif "LibRawFileUnsupportedError" in error.kinds:
             problem, advice = "not a raw photograph that LibRaw knows, or damaged at its start", CONVERT
         else:
             problem, advice = (f"damaged or truncated ({error})" if error.kinds else f"damaged: {error}"), COPY
@@ -141,6 +148,7 @@ def _frame(name: str, raw: LibRawFile, tags: FileTags, floats: np.ndarray | None
         raise RawError(name, "a quad-Bayer mosaic (2x2 sites of each colour) that is labelled as Bayer", _BINNED)
     metadata = metadata_of(name, raw, tags)
     notes = ((NO_WHITE,) if metadata.as_shot_neutral is None else ()) + opcode_notes(tags, mosaic.shape)
+    notes += odd_numbers(tags)
     listed = listed_defects(tags, whole, (top, left), mosaic.shape)
     defects = np.argwhere(holes) if listed is None else np.concatenate([listed, np.argwhere(holes)])
     known = None if listed is None and not holes.any() else np.unique(defects, axis=0)

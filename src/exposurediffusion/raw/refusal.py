@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from io import BufferedIOBase
 
 import numpy as np
@@ -19,7 +20,8 @@ STRIPS, TILES = (273, 279), (324, 325)
 """Tags of where an image's data are: offsets and byte counts."""
 UNCOMPRESSED, JPEG, DEFLATE, JPEG_XL = 1, 7, (8, 32946), (50002, 52546)
 """Values of TIFF's Compression in DNGs."""
-_LINEAR = 34892
+_LINEAR, _BACKWARD_VERSION = 34892, 50707
+_HEAD = 4096  # bytes of a JPEG that its headers fit into
 
 
 class RawError(ValueError):
@@ -35,7 +37,11 @@ def check_tags(name: str, tags: FileTags) -> None:
     Raises:
         RawError: another kind of picture, truncated, or with a part of its image missing.
     """
+    if tags.main and not tags.is_dng and (name.lower().endswith(".dng") or _BACKWARD_VERSION in tags.main):
+        raise RawError(name, "damaged: its DNGVersion is missing, without which nothing else is sure", COPY)
     if not tags.raw:
+        if tags.is_dng:
+            raise RawError(name, "damaged: what describes its image is missing", COPY)
         return
     raw = tags.raw
     if tags.is_dng and raw[262].numbers[0] == _LINEAR:
@@ -73,11 +79,12 @@ def _needed_bytes(tags: FileTags) -> int:
 
 
 def _chunks_are_there(name: str, raw: Tags, compression: int) -> bool:
-    """Whether a DNG has all strips or tiles of its image, none twice, and each of lossless JPEG begins like one.
+    """Whether all strips or tiles of an image lie in the file, none twice; those of lossless JPEG agree with the tags.
 
     LibRaw skips those that are missing or broken without a word and leaves unwritten memory in their place.
     """
     width, height, bits = number(raw, 256, 0), number(raw, 257, 0), number(raw, 258, 16)
+    size = os.path.getsize(name)
     kinds = [kind for kind in (TILES, STRIPS) if kind[0] in raw]
     if not kinds or min(width, height) < 1 or (kinds[0] == TILES and not {322, 323} <= set(raw)):
         return False
@@ -85,35 +92,73 @@ def _chunks_are_there(name: str, raw: Tags, compression: int) -> bool:
     across, down = (
         (number(raw, 322, 0), number(raw, 323, 0)) if kinds[0] == TILES else (width, number(raw, 278, height))
     )
-    if min(across, down) < 1 or len(offsets) < -(-width // across) * -(-height // down):
+    count = -(-width // across) * -(-height // down) if min(across, down) > 0 else 0
+    if not 0 < count <= len(offsets) or not all(0 < at < size for at in offsets):
         return False
+    lengths = raw[kinds[0][1]].numbers if kinds[0][1] in raw else ()
     if compression == UNCOMPRESSED and kinds[0] == STRIPS:
-        lengths = raw[STRIPS[1]].numbers if STRIPS[1] in raw else ()
         if in_order(raw):  # LibRaw reads on from the first strip, whatever the others say
-            return offsets[0] + width * height * bits / 8 <= os.path.getsize(name)
+            return offsets[0] + width * height * bits / 8 <= size
         return len(lengths) == len(offsets) and sum(lengths) * 8 >= width * height * bits and _apart(offsets, lengths)
+    if compression == UNCOMPRESSED:
+        return max(offsets) + across * down * bits / 8 <= size
+    if len(lengths) != len(offsets) or not min(lengths) > 0:
+        return False
     if compression != JPEG:
         return True
+    wanted = [across * down] * count
+    if kinds[0] == STRIPS:
+        wanted[-1] = across * (height - down * (count - 1))
     with open(name, "rb") as stream:
-        return all(_jpeg_samples(stream, int(at)) >= across * down for at in offsets[:-1]) and _jpeg_samples(
-            stream, int(offsets[-1])
-        ) >= across * (down if kinds[0] == TILES else height - down * (len(offsets) - 1))
+        pieces = zip(wanted, offsets, lengths, strict=False)
+        return 8 <= bits <= 16 and all(_holds(stream, int(at), int(room), samples) for samples, at, room in pieces)
 
 
-def _jpeg_samples(stream: BufferedIOBase, offset: int) -> int:
-    """How many samples a JPEG says that it holds; 0 if it is none."""
+@dataclass(frozen=True)
+class Jpeg:
+    """What the headers of a JPEG say: size in pixels, components of each, and where its scan begins."""
+
+    rows: int
+    columns: int
+    components: int
+    scan: int
+
+
+def _holds(stream: BufferedIOBase, offset: int, room: int, samples: int) -> bool:
+    """Whether a JPEG there holds so many samples, of at least a bit each, in so many bytes."""
+    found = jpeg_at(stream, offset, room)
+    if found is None or found.rows * found.columns * found.components < samples:
+        return False
+    return (room - found.scan) * 8 >= samples
+
+
+def jpeg_at(stream: BufferedIOBase, offset: int, room: int) -> Jpeg | None:
+    """The headers of a JPEG in so many bytes of a file; None: it is none that a decoder begins to read."""
     stream.seek(offset)
-    if stream.read(2) != b"\xff\xd8":
-        return 0
-    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
-        length = int.from_bytes(head[2:], "big")
-        if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):  # a frame header: precision, size, components
-            body = stream.read(6)
-            return (
-                int.from_bytes(body[1:3], "big") * int.from_bytes(body[3:5], "big") * body[5] if len(body) == 6 else 0
-            )
-        stream.seek(length - 2, 1)
-    return 0
+    head = stream.read(min(room, _HEAD))
+    at, frame, coded = 2, (0, 0, 0), False
+    while head[:2] == b"\xff\xd8" and len(head) >= at + 4 and head[at] == 0xFF and 0 < head[at + 1] < 0xFF:
+        length = int.from_bytes(head[at + 2 : at + 4], "big")
+        kind, body, at = head[at + 1], head[at + 4 : at + 2 + length], at + 2 + length
+        if length < 2 or len(body) != length - 2:
+            return None
+        if kind in (0xC0, 0xC1, 0xC3) and len(body) == 6 + 3 * body[5] and 2 <= body[0] <= 16:
+            frame = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5]
+        coded |= kind == 0xC4 and _are_tables(body)
+        if kind == 0xDA:
+            sound = coded and min(frame) > 0 and len(body) == 4 + 2 * frame[2] and body[0] == frame[2]
+            return Jpeg(*frame, scan=at) if sound else None
+    return None
+
+
+def _are_tables(body: bytes) -> bool:
+    """Whether this is one Huffman table or several, whole."""
+    while len(body) >= 17 and body[0] & ~0x13 == 0:
+        codes = sum(body[1:17])
+        if not 0 < codes <= len(body) - 17:
+            return False
+        body = body[17 + codes :]
+    return not body
 
 
 def in_order(raw: Tags) -> bool:

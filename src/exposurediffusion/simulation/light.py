@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS
 from exposurediffusion.files.develop import camera_from_rgb
 from exposurediffusion.files.images import read_linear
 from exposurediffusion.physics.mosaic import CFA, mosaic_from_rgb, pack
@@ -107,7 +108,12 @@ class Photograph:
         return F.avg_pool2d(crop[None], factor)[0] if factor > 1 else crop
 
 
-def load_clean(path: Path, downscale: int = 2, repaired: Callable[[str], None] | None = None) -> Panorama | Photograph:
+def load_clean(
+    path: Path,
+    downscale: int = 2,
+    repaired: Callable[[str], None] | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Panorama | Photograph:
     """A clean source from a file: an HDR file twice as wide as high is a panorama, all else a photograph.
 
     Photographs are averaged `downscale` x `downscale` in linear light, which removes noise and compression.
@@ -116,11 +122,12 @@ def load_clean(path: Path, downscale: int = 2, repaired: Callable[[str], None] |
         path: the file.
         downscale: of PNG, JPEG and WebP.
         repaired: is given a message about values that were no numbers.
+        max_megapixels: larger ones are refused before they are decoded.
 
     Raises:
-        ValueError: not a picture, or too small to be averaged.
+        ValueError: not a picture, too large, or too small to be averaged.
     """
-    image = torch.from_numpy(read_linear(path, repaired)).permute(2, 0, 1)
+    image = torch.from_numpy(read_linear(path, repaired, max_megapixels)).permute(2, 0, 1)
     if min(image.shape[-2:]) < downscale:
         raise ValueError(f"{path}: too small ({image.shape[-1]} x {image.shape[-2]} pixels)")
     if path.suffix.lower() == ".hdr" and image.shape[-1] == 2 * image.shape[-2]:

@@ -5,7 +5,6 @@ Everything random but the noise itself is planned scene by scene, so that a file
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,9 @@ from exposurediffusion.physics.cameras.known import colours_of
 from exposurediffusion.physics.cameras.profile import CameraProfile
 from exposurediffusion.physics.mosaic import CFA, packed_shape
 from exposurediffusion.physics.parameters import NoiseParameters
+from exposurediffusion.physics.plain import build, fitting, read_json
 from exposurediffusion.physics.random import log_uniform, seed_of
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.physics.sensor import RawFrame
 from exposurediffusion.simulation.capture import (
     LEVEL,
@@ -77,6 +78,7 @@ class Setup:
 
     Attributes:
         settings: ratio and ISO of each short exposure of a scene, in the order of their numbers.
+        max_megapixels: larger pictures are refused; no file depends on it.
     """
 
     images: Path
@@ -92,6 +94,7 @@ class Setup:
     dark_shading: float
     darks: int
     seed: int
+    max_megapixels: float
 
     @property
     def folder(self) -> str:
@@ -226,11 +229,15 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     """
     path = root / MANIFEST
     try:
-        scenes = json.loads(path.read_text())["scenes"]
-        return {str(name): {**facts, "files": dict(facts["files"])} for name, facts in scenes.items()}
+        scenes = fitting(read_json(path)["scenes"], dict[str, Any], "scenes")
+        for name, facts in scenes.items():
+            files = fitting(fitting(facts, dict[str, Any], name)["files"], dict[str, Any], f"{name}.files")
+            for file, shot in files.items():
+                fitting(shot, dict[str, Any], file)
+        return scenes
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; only data sets of `expose simulate` have one") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged, or of another program ({error})") from error
 
 
@@ -242,8 +249,8 @@ def known_noise(root: Path) -> dict[str, NoiseParameters]:
     """
     shots = [item for scene in read_manifest(root).values() for item in scene["files"].items()]
     try:
-        return {path: noise_from_json(shot["noise"]) for path, shot in shots if shot["noise"]}
-    except (KeyError, TypeError, ValueError) as error:
+        return {path: noise_from_json(shot["noise"], path) for path, shot in shots if shot["noise"] is not None}
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{root / MANIFEST}: damaged, or of another program ({error})") from error
 
 
@@ -254,8 +261,32 @@ def noise_to_json(noise: NoiseParameters) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
-def noise_from_json(values: dict[str, Any]) -> NoiseParameters:
-    """The noise that `noise_to_json` described."""
+@dataclass(frozen=True)
+class _Known:
+    """What a manifest says of the noise of a capture: fields of `NoiseParameters`, plain numbers."""
+
+    gain: float
+    read: float
+    row: float
+    quantisation: float
+    saturation: float
+    tukey_shape: float | None = None
+    colour_bias: tuple[float, ...] | None = None
+    black: float | None = None
+    column: float | None = None
+
+    def __post_init__(self) -> None:
+        scale, shape, bias = (1e-6, 1e6), (-0.499, 2), (-1e6, 1e6)
+        check(self, gain=scale, saturation=scale, tukey_shape=shape, colour_bias=bias)
+
+
+def noise_from_json(values: Any, name: str = "") -> NoiseParameters:
+    """The noise that `noise_to_json` described.
+
+    Raises:
+        ValueError: a field is missing, of another kind, or no number that noise has.
+    """
+    known = {field: value for field, value in vars(build(_Known, values, name)).items() if value is not None}
     single = {"quantisation", "saturation"}
-    fields: dict[str, Any] = {k: v if k in single else torch.tensor([v]) for k, v in values.items()}
+    fields: dict[str, Any] = {k: v if k in single else torch.tensor([v]) for k, v in known.items()}
     return NoiseParameters(**fields, source="known: simulated")

@@ -73,7 +73,8 @@ def render_picture(setup: Setup, picture: str | None, scenes: list[Scene]) -> di
     """Make the files of all scenes of a picture; for each scene what was wrong ("": nothing)."""
     with _one_thread():
         try:
-            source = None if picture is None else load_clean(setup.images / picture)
+            most = setup.max_megapixels
+            source = None if picture is None else load_clean(setup.images / picture, max_megapixels=most)
         except (ValueError, RuntimeError) as error:
             return {scene.name: str(error) for scene in scenes}
         return {scene.name: _render(setup, scene, source) for scene in scenes}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import zlib
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.made import MadeOtherwise
+from exposurediffusion.physics.plain import build, parse_json
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.training.recipe import Recipe
 
 _MARK = b"\ncrc32:"  # what follows is the checksum of all that is before, eight hexadecimal digits
@@ -47,7 +49,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             os.link(path, earlier(path))
 
 
-def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -> dict[str, Any]:
+def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool, loss: nn.Module) -> dict[str, Any]:
     """The state of a run, read by PyTorch's restricted loader, tensors on the CPU.
 
     Args:
@@ -55,6 +57,7 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         recipe: of the run that goes on.
         processes: that it has.
         by_time: whether it ends by time (`minutes`), not by iterations.
+        loss: whose parameters it has.
 
     Raises:
         DamagedError: it is not as it was written.
@@ -69,8 +72,10 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
         raise DamagedError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
-        known, before = json.loads(state["recipe"]), state["processes"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        known, before = parse_json(state["recipe"]), state["processes"]
+    except MemoryError:
+        raise
+    except Exception as error:  # the loader raises whatever garbage leads to
         raise DamagedError(f"{path}: not a checkpoint, or damaged: {_remedy(path)}") from error
     changed = differences(known, json.loads(json.dumps(asdict(recipe))))
     if changed:
@@ -85,7 +90,46 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool) -
     if (state.get("minutes") is not None) != by_time:
         length = "iterations" if by_time else "minutes"
         raise ValueError(f"{path} is of a run by {length}: go on by these, or choose another output folder")
+    try:
+        _check_state(state, loss)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path}: a checkpoint of another version, or damaged: remove it to begin anew") from error
     return state
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a checkpoint says besides its tensors."""
+
+    iteration: int
+    spent: float
+    minutes: float | None
+    share: float
+
+    def __post_init__(self) -> None:
+        check(self, "checkpoint", share=(0, 1))
+
+
+def _check_state(state: dict[str, Any], loss: nn.Module) -> None:
+    """Raise ValueError unless the numbers of a run's state are of the right kind, finite, and for these parameters."""
+    build(_Facts, {field.name: state[field.name] for field in fields(_Facts)}, "checkpoint")
+    groups, seen = [state[name] for name in ("model", "average", "optimizer")], set[int]()
+    while groups:
+        group = groups.pop()
+        if id(group) not in seen:
+            seen.add(id(group))
+            for value in group.values() if isinstance(group, dict) else group:
+                if isinstance(value, dict | list | tuple):
+                    groups.append(value)
+                elif isinstance(value, torch.Tensor | float) and not bool(torch.as_tensor(value).isfinite().all()):
+                    raise ValueError("it holds what is no number")
+    shapes = {name: parameter.shape for name, parameter in loss.named_parameters() if name.startswith("denoiser.")}
+    if {f"denoiser.{name}": tensor.shape for name, tensor in state["average"].items()} != shapes:
+        raise ValueError("averages of another network")
+    for place, parameter in enumerate(loss.parameters()):
+        moments = state["optimizer"]["state"][place]
+        if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("moments of another network")
 
 
 def kept(path: Path) -> str:

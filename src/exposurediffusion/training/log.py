@@ -12,6 +12,9 @@ import numpy as np
 
 from exposurediffusion.evaluation.pictures import png
 from exposurediffusion.files.atomic import atomic
+from exposurediffusion.physics.plain import fitting, parse_json
+
+_LONGEST = 1 << 16  # characters of a line
 
 
 class RunLog:
@@ -86,10 +89,17 @@ def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, without those that are torn or damaged: a log is for people, no run depends on it."""
+    """The lines of a log, without those that are torn or damaged: a log is for people, no run depends on it.
+
+    A line has its kind and iteration, and else numbers, all finite.
+    """
     found = []
-    for line in path.read_text(errors="replace").splitlines():
-        with suppress(ValueError, TypeError, KeyError, OverflowError):
-            entry = json.loads(line)
-            found.append({**entry, "kind": str(entry["kind"]), "iteration": int(entry["iteration"])})
+    with path.open(errors="replace") as lines:
+        for line in iter(lambda: lines.readline(_LONGEST), ""):
+            with suppress(ValueError, KeyError, TypeError):
+                entry = fitting(parse_json(line), dict[str, Any], "the line")
+                fitting(entry["iteration"], int, "iteration")
+                for name, value in entry.items():
+                    fitting(value, str if name == "kind" else float, name)
+                found.append({"kind": entry.pop("kind"), **entry})
     return found

@@ -7,7 +7,7 @@ from math import cos, pi
 from typing import Literal
 
 from exposurediffusion.baselines.diffusion import DiffusionConfig
-from exposurediffusion.models.denoiser import DenoiserConfig
+from exposurediffusion.models.denoiser import RANGES, DenoiserConfig
 from exposurediffusion.physics.noise import NOISE_MODELS
 from exposurediffusion.physics.ranges import check
 from exposurediffusion.process.sampling import Sampling
@@ -174,7 +174,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self, iterations=(1, 1e12), batch=(1, 1e6), patch=(1, 1e5), seed=(0, 2**63))
-        check(self.denoiser, "denoiser", planes=(1, 1e3), white=(1e-3, 1e6))
+        check(self.denoiser, "denoiser", **RANGES)
         check(self.sampling, "sampling", clamp=(-1e6, 1e6))
         if self.diffusion is not None:
             check(self.diffusion, "diffusion")

@@ -252,7 +252,8 @@ class Run:
             DamagedError: it is not as it was written, or of another version.
             ValueError: it is of another recipe or number of processes.
         """
-        state = read_checkpoint(path, self.recipe, self.accelerator.num_processes, self.clock.minutes is not None)
+        by_time, processes = self.clock.minutes is not None, self.accelerator.num_processes
+        state = read_checkpoint(path, self.recipe, processes, by_time, self.loss)
         try:
             self._take(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -267,7 +268,9 @@ class Run:
             self._share = state["share"] if state["minutes"] == minutes else min(1.0, self.clock.spent / minutes)
         self.loss.load_state_dict(state["model"])
         self.average.values = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(
+            state["optimizer"] | {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
     def begin_from(self, weights: str | Path) -> None:
         """Take the weights of a trained model of the same network.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -16,13 +17,17 @@ from torch import Tensor
 
 from exposurediffusion.baselines.diffusion import ConditionalDiffusion, DiffusionConfig
 from exposurediffusion.files.atomic import atomic, safetensors_bytes
-from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
+from exposurediffusion.models.denoiser import BACKBONES, RANGES, DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.device import find_device
+from exposurediffusion.physics.plain import build, fitting, parse_json
+from exposurediffusion.physics.ranges import check
 from exposurediffusion.process.sampling import Sampling, StepRule
 
 FORMAT = "exposurediffusion/1"
 PRETRAINED: dict[str, str] = {"default": "default.safetensors"}
 """Weights inside the package: name -> file in `exposurediffusion/weights/pretrained`."""
+MOST_TENSORS, LARGEST_WEIGHT, _MOST_BYTES = 4096, 1e6, 1 << 32
+"""Of a weights file: tensors, and the size of a parameter; beyond them it is damaged, or made to do harm."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,30 @@ class ModelCard:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: not such a text, or from another version.
+            ValueError: not such a text, or from another version; a field that is wrong is named.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             if "diffusion" in content:
                 denoiser = DiffusionConfig.from_dict(content["diffusion"])
             else:
-                denoiser = DenoiserConfig(**content["denoiser"])
+                denoiser = _denoiser(content["denoiser"])
             rule = None if content.get("rule") is None else StepRule.from_dict(content["rule"])
             sampling = Sampling.from_dict(content["sampling"])
-            return ModelCard(denoiser, sampling, content["name"], content["training"], rule)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            name, training = fitting(content["name"], str, "name"), content["training"]
+            return ModelCard(denoiser, sampling, name, fitting(training, dict[str, Any], "training"), rule)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the header does not describe a model ({error})") from error
+
+
+def _denoiser(values: Any) -> DenoiserConfig:
+    """A network's configuration from JSON, the options of its backbone of the right kinds."""
+    config = build(DenoiserConfig, values, "denoiser")
+    kinds = get_type_hints(BACKBONES[config.backbone].__init__) if config.backbone in BACKBONES else {}
+    for option, value in config.options.items():
+        fitting(value, kinds.get(option, Any), f"denoiser.options.{option}")
+    check(config, "denoiser", **RANGES)
+    return config
 
 
 class TrainedDenoiser(ExposureDenoiser):
@@ -167,15 +183,38 @@ def load_any(name_or_file: str | Path, device: torch.device | str = "cpu") -> Tr
     """
     card, tensors, digest = read_weights(name_or_file)
     kind = TrainedDiffusion if isinstance(card.denoiser, DiffusionConfig) else TrainedDenoiser
+    if 2 * (blocks := _blocks(card.denoiser)) > len(tensors):  # before memory is taken for what the file does not hold
+        there = f"{len(tensors)} of them ({', '.join(list(tensors)[:3])}), {blocks} blocks of layers there"
+        raise ValueError(f"{name_or_file}: the tensors do not fit the header; {there}")
     try:
-        model = kind(card, digest)
-    except (RuntimeError, TypeError, ValueError) as error:
+        with torch.device("meta"):
+            planned = kind(card).state_dict()
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name_or_file}: the network of its header cannot be made ({error})") from error
-    try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise ValueError(f"{name_or_file}: the tensors do not fit the header ({error})") from error
+    if wrong := _misfits(planned, tensors):
+        raise ValueError(f"{name_or_file}: the tensors do not fit the header ({wrong})")
+    model = kind(card, digest)
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return model.eval().requires_grad_(False).to(find_device(device) if isinstance(device, str) else device)
+
+
+def _blocks(config: DenoiserConfig | DiffusionConfig) -> int:
+    """How many blocks of layers a network has, each of two tensors or more, as its options count them."""
+    if isinstance(config, DiffusionConfig):
+        return len(config.channels) * config.layers
+    counts = [count for option, count in config.options.items() if not option.startswith("width")]
+    return sum(sum(count) if isinstance(count, list | tuple) else count for count in counts)
+
+
+def _misfits(planned: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """The first tensors that are missing, superfluous, or of another shape than the network's."""
+    names = sorted(planned.keys() ^ tensors.keys())
+    names += [name for name in planned.keys() & tensors.keys() if planned[name].shape != tensors[name].shape]
+
+    def shape(of: Mapping[str, Tensor], name: str) -> str:
+        return str(list(of[name].shape)) if name in of else "none"
+
+    return "; ".join(f"{name}: {shape(tensors, name)}, wanted {shape(planned, name)}" for name in names[:5])
 
 
 def weights_name(name_or_file: str | Path) -> str:
@@ -193,17 +232,31 @@ def read_weights(name_or_file: str | Path) -> tuple[ModelCard, dict[str, Tensor]
     content = _content(name_or_file)
     try:
         tensors = safetensors_load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-    except SafetensorError as error:
+        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")].decode())
+    except (SafetensorError, ValueError) as error:
         old = Path(name_or_file).suffix in (".pt", ".pth")
         hint = "; convert the authors' .pt checkpoints with `expose convert`" if old else ""
         raise ValueError(f"{name_or_file}: not a safetensors file ({error}){hint}") from error
+    metadata = header.get("__metadata__") or {}
     if (found := metadata.get("format")) != FORMAT:
         raise ValueError(f"{name_or_file}: not weights of this program (format {found!r}, not {FORMAT!r})")
     try:
-        return ModelCard.from_json(metadata["card"]), tensors, hashlib.sha256(content).hexdigest()[:12]
+        card = ModelCard.from_json(metadata["card"])
+        _check_numbers(tensors)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{name_or_file}: {error}") from error
+    return card, tensors, hashlib.sha256(content).hexdigest()[:12]
+
+
+def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless all parameters are numbers that a network can have."""
+    if len(tensors) > MOST_TENSORS:
+        raise ValueError(f"{len(tensors)} tensors, more than the {MOST_TENSORS} that are read")
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"the tensor {name} is of {tensor.dtype}, not of floating-point numbers")
+        if tensor.numel() and not float(tensor.float().abs().max()) <= LARGEST_WEIGHT:
+            raise ValueError(f"damaged: the tensor {name} has values that are no numbers, or beyond {LARGEST_WEIGHT:g}")
 
 
 def _content(name_or_file: str | Path) -> bytes:
@@ -216,6 +269,8 @@ def _content(name_or_file: str | Path) -> bytes:
         names = ", ".join(PRETRAINED)
         raise ValueError(f"no weights {str(name_or_file)!r}: give a .safetensors file or one of {names}")
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise ValueError(f"{path}: {size} bytes, more than the {_MOST_BYTES} that are read")
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error

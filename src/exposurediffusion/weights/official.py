@@ -18,7 +18,7 @@ from torch import Tensor
 
 from exposurediffusion.models.denoiser import DenoiserConfig
 from exposurediffusion.process.sampling import Sampling
-from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, save_weights
+from exposurediffusion.weights.file import LARGEST_WEIGHT, ModelCard, TrainedDenoiser, save_weights
 
 PUBLISHED = Sampling(steps=2, schedule="official", transition="restart", increment="sampled", clamp=(0.0, 1.0))
 """How the released experiments run; the published numbers come from it."""
@@ -102,6 +102,8 @@ def _convert(content: Any, name: str) -> TrainedDenoiser:
     names = {rename(ours.removeprefix("backbone.")): ours for ours in model.state_dict()}
     _check(state, {theirs: tuple(model.state_dict()[ours].shape) for theirs, ours in names.items()})
     tensors = {ours: state[theirs].detach().float().clone() for theirs, ours in names.items()}
+    if wrong := [name for name, tensor in tensors.items() if not float(tensor.abs().max()) <= LARGEST_WEIGHT]:
+        raise ValueError(f"the tensors {_listed(wrong)} have values that are no numbers, or beyond {LARGEST_WEIGHT:g}")
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -110,6 +112,9 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     """The network's tensors by the authors' names, without the prefix of data-parallel training."""
     state = content.get("netG", content) if isinstance(content, Mapping) else content
     entries = dict(state) if isinstance(state, Mapping) else {}
+    views = [str(key) for key, value in entries.items() if isinstance(value, Tensor) and _is_blown_up(value)]
+    if views:
+        raise ValueError(f"the tensors {_listed(views)} claim more numbers than the file holds")
     strange = [f"{key} ({type(value).__name__})" for key, value in entries.items() if not isinstance(value, Tensor)]
     if "recipe" in entries:
         raise ValueError(
@@ -119,6 +124,11 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
         what = f"it also holds {_listed(strange)}" if strange else f"it is a {type(state).__name__} without any"
         raise ValueError(f"not a dictionary of tensors: {what}")
     return {str(key).removeprefix("module."): value for key, value in entries.items()}
+
+
+def _is_blown_up(tensor: Tensor) -> bool:
+    """Whether a tensor repeats what it stores, so that a copy would be larger than the file; networks' never do."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _progress(content: Mapping[str, Any]) -> dict[str, int]:

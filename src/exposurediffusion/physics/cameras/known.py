@@ -16,6 +16,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from exposurediffusion.physics.cameras.profile import CameraProfile
+from exposurediffusion.physics.plain import MOST_BYTES
 
 _MAKES_OF_SIMULATED = ("simulated", "simulatedxtrans")
 
@@ -71,6 +72,8 @@ def read_profile(path: Path) -> CameraProfile:
 
 @lru_cache
 def _read(path: Path, changed: int) -> CameraProfile:
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{size} bytes are no camera profile")
     return CameraProfile.from_json(path.read_text("utf-8"))
 
 

@@ -7,6 +7,8 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any
 
+from exposurediffusion.physics.plain import parse_json
+
 _KINDS = {
     "number": "a number",
     "integer": "a whole number",
@@ -32,9 +34,9 @@ def read_fields(text: str) -> dict[str, Any]:
     from jsonschema import Draft202012Validator  # here: only users' files are checked, and it takes its time
 
     try:
-        fields = json.loads(text, parse_constant=str)  # NaN and Infinity are no JSON, and no numbers here
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not a camera profile: no JSON ({error})") from error
+        fields = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"not a camera profile: {error}") from error
     errors = sorted(Draft202012Validator(schema()).iter_errors(fields), key=lambda error: list(map(str, error.path)))
     wrong = list(dict.fromkeys(line for error in errors for line in _said(error))) or _contradictions(fields)
     if wrong:
