@@ -46,13 +46,13 @@ def picture(tmp_path: Path) -> str:
 
 
 def test_a_decoder_that_raises_is_named_and_the_process_stays(picture: str, tmp_path: Path) -> None:
-    first = decode("picture", picture)
+    first = decode("picture", picture, 1.0)
     process = _process.child.pid
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(DecodingError, match="cannot identify") as caught:
-        decode("picture", str(tmp_path / "b.png"))
+        decode("picture", str(tmp_path / "b.png"), 1.0)
     assert "UnidentifiedImageError" in caught.value.kinds
-    np.testing.assert_array_equal(decode("picture", picture).arrays[0], first.arrays[0])
+    np.testing.assert_array_equal(decode("picture", picture, 1.0).arrays[0], first.arrays[0])
     assert _process.child.pid == process
 
 
@@ -72,7 +72,7 @@ def test_a_decoder_that_dies_is_begun_anew(
     with pytest.raises(DecodingError, match=match) as caught:
         decode("mine")
     assert not caught.value.kinds
-    assert decode("picture", picture).arrays[0].shape == (4, 4, 3)
+    assert decode("picture", picture, 1.0).arrays[0].shape == (4, 4, 3)
 
 
 def test_a_decoder_that_waits_for_ever_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,24 +141,24 @@ def test_threads_take_turns(picture: str, tmp_path: Path) -> None:
         names.append(str(tmp_path / f"{shade}.png"))
         Image.fromarray(np.full((3, 5, 3), shade, np.uint8)).save(names[-1])
     with ThreadPoolExecutor(4) as pool:
-        read = list(pool.map(lambda name: decode("picture", name).arrays[0], names * 3))
+        read = list(pool.map(lambda name: decode("picture", name, 1.0).arrays[0], names * 3))
     assert [int(pixels[0, 0, 0]) for pixels in read] == [*range(8)] * 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_has_a_decoder_of_its_own(picture: str) -> None:
-    decode("picture", picture)
+    decode("picture", picture, 1.0)
     mine = _process.child.pid
     process = os.fork()
     if process == 0:
         from exposurediffusion.decoding import process as forked
 
-        good = forked._process.child is None and decode("picture", picture).arrays[0].shape == (4, 4, 3)
+        good = forked._process.child is None and decode("picture", picture, 1.0).arrays[0].shape == (4, 4, 3)
         good = good and forked._process.child.pid != mine
         forked._process.end()
         os._exit(0 if good else 1)
     assert os.waitpid(process, 0)[1] == 0
-    assert decode("picture", picture).arrays[0].shape == (4, 4, 3)
+    assert decode("picture", picture, 1.0).arrays[0].shape == (4, 4, 3)
     assert _process.child.pid == mine
 
 
@@ -170,7 +170,7 @@ def test_an_interrupt_leaves_no_answer_for_the_next(
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         decode("mine")
-    assert decode("picture", picture).value is None
+    assert decode("picture", picture, 1.0).value is None
 
 
 @pytest.mark.parametrize(
