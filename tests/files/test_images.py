@@ -269,9 +269,7 @@ def test_megapixels_are_limited_before_anything_is_decoded(tmp_path: Path) -> No
             content[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 30_000)
     (tmp_path / "a.tif").write_bytes(content)
     for name in ("a.png", "a.hdr", "a.tif"):
-        with pytest.raises(
-            ValueError, match=rf"{name}: .*30000x30000 pixels are more than 400 megap.*--max-megapixels"
-        ):
+        with pytest.raises(ValueError, match=rf"{name}: .*30000x30000 pixels are more than 400 .*--max-megapixels"):
             read_linear(tmp_path / name)
 
 

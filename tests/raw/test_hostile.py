@@ -105,8 +105,8 @@ def test_a_lost_tag_of_the_tiles(tag: int, tmp_path: Path) -> None:
     ("found", "put"),
     [
         (b"\xff\xd8", b"\x00\xd8"),  # no JPEG
-        (b"\xff\xda\x00\x08", b"\xff\x81\x00\x08"),  # no scan
-        (b"\xff\xda\x00\x08", b"\xff\xda\x08\x08"),  # its header is too long
+        (b"\xff\xda\x00\x0a", b"\xff\x81\x00\x0a"),  # no scan
+        (b"\xff\xda\x00\x0a", b"\xff\xda\x08\x0a"),  # its header is too long
         (b"\xff\xc3\x00\x0e\x10\x00\x40", b"\xff\xc3\x00\x0e\x10\x00\x20"),  # half the rows
         (b"\xff\xc3\x00\x0e\x10", b"\xff\xc3\x00\x0e\x20"),  # 32 bits
         (b"\xff\xc4", b"\xff\xfe"),  # no Huffman table
