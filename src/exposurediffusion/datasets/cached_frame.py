@@ -114,7 +114,7 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 def _is_sound(array: Path, head: bytes, checksum: int, changed: int) -> bool:
     """Whether a file of planes, last changed then, has its header and checksum; each process looks once."""
     content = np.memmap(array, np.uint8, "r")
-    return bytes(content[: len(head)]) == head and zlib.adler32(content) == checksum
+    return bytes(content[: len(head)]) == head and zlib.adler32(content.data) == checksum
 
 
 def restored(stored: dict[str, Any], array: Path) -> CachedFrame:
