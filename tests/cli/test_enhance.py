@@ -191,3 +191,17 @@ def test_an_error_of_the_last_writing_is_not_lost(enhance, dark_dng, tmp_path, m
     monkeypatch.setattr(enhancer, "write_result", broken)
     with pytest.raises(error):
         enhance(dark_dng, "-o", tmp_path / "x.dng", "--ratio", 50, *options)
+
+
+def test_a_photograph_that_is_too_large_is_refused(
+    dark_dng: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["enhance", str(dark_dng), "-o", str(tmp_path / "a.dng"), "--weights", str(tiny_weights)]
+    assert main([*words, "--max-megapixels", "0.001"]) == 1
+    assert (
+        "are more than 0.001 megapixels; if the file is sound, give a larger --max-megapixels"
+        in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+    for wrong in ("0", "nan", "-3", "1e9"):
+        assert main([*words, "--max-megapixels", wrong]) == 2

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +235,48 @@ def test_a_decoder_that_dies_is_reported(
     with pytest.raises(ValueError, match=r"a process that decodes raw files has died.*with one worker to see"):
         store.build([*raws, tmp_path / "d.dng", tmp_path / "e.dng"], workers=2)
     assert store.missing(raws) == raws[1:]
+
+
+def test_a_changed_byte_of_the_planes_is_noticed_and_made_anew(store: FrameCache, raws: list[Path]) -> None:
+    store.build(raws)
+    for place in (20, 200, -1):
+        array = next(store.folder.glob("b.dng-*.npy"))
+        content = bytearray(array.read_bytes())
+        content[place] ^= 1
+        array.write_bytes(content)
+        with pytest.raises(ValueError, match=r"npy: damaged or gone .*made anew"):
+            store.frame(raws[1]).planes()
+        assert store.missing(raws) == raws[1:2]
+        assert store.build(raws) == []
+    np.testing.assert_array_equal(store.frame(raws[1]).frame().mosaic, read_raw(raws[1]).mosaic)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shape", [40, "48"]),
+        ("shape", [1 << 40, 48]),
+        ("shape", 40),
+        ("white_level", None),
+        ("white_level", 1e300),
+        ("black_level", [1, 2]),
+        ("black_level", "512"),
+        ("cfa", ["RGGB"]),
+        ("cfa", {"name": "RGGB", "origin": [0, 0.5]}),
+        ("metadata", {"iso": "100"}),
+        ("metadata", {"colour": 3}),
+        ("checksum", "7"),
+    ],
+)
+def test_a_record_of_another_kind_is_made_anew(field: str, value: Any, store: FrameCache, raws: list[Path]) -> None:
+    store.build(raws[:1])
+    record = next(store.folder.glob("a.dng-*.json"))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {field: value}))
+    with pytest.raises(ValueError, match=r"a\.dng: not in the cache"):
+        store.frame(raws[0])
+
+
+def test_larger_files_are_refused_by_name(store: FrameCache, raws: list[Path]) -> None:
+    problems = replace(store, max_megapixels=1e-3).build(raws)
+    assert len(problems) == 3
+    assert all("--max-megapixels" in problem for problem in problems)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +245,51 @@ def test_what_cannot_be_looked_at_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         f"{tmp_path}/closed: this folder cannot be read (Permission denied); left out",
         f"{tmp_path}/good/link.jpg: a link that leads nowhere, to {tmp_path}/gone.jpg; left out",
     ]
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of side x side black pixels of one bit, header and a bit of data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    data = zlib.compress(bytes(1 + side // 8))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_megapixels_are_limited_before_anything_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(bomb(30_000))
+    (tmp_path / "a.hdr").write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 30000 +X 30000\n\0\0")
+    tifffile.imwrite(tmp_path / "a.tif", LIGHT, photometric="rgb", metadata=None)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        for tag in ("ImageWidth", "ImageLength"):
+            at = file.pages.first.tags[tag].offset
+            content[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 30_000)
+    (tmp_path / "a.tif").write_bytes(content)
+    for name in ("a.png", "a.hdr", "a.tif"):
+        with pytest.raises(ValueError, match=rf"{name}: .*30000x30000 pixels are more than 400 .*--max-megapixels"):
+            read_linear(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "hdr", "tif"])
+def test_the_limit_is_the_users(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{suffix}").write_bytes(encoded(suffix))
+    rows, columns = read_linear(tmp_path / f"a.{suffix}").shape[:2]
+    read_linear(tmp_path / f"a.{suffix}", max_megapixels=rows * columns / 1e6)
+    with pytest.raises(ValueError, match="--max-megapixels"):
+        read_linear(tmp_path / f"a.{suffix}", max_megapixels=(rows * columns - 1) / 1e6)
+
+
+def test_pillows_own_limit_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # beyond twice of which Pillow refuses
+    assert read_linear(tmp_path / "a.png").shape == PICTURE.shape
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_no_other_kind_of_picture_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a picture"):
+        read_linear(tmp_path / "a.png")

@@ -64,6 +64,11 @@ def test_damaged_lines_go(tmp_path: Path) -> None:
         b"[1]",
         b'{"kind": "training"}',
         b'{"kind": "training", "iteration": "many"}',
+        b'{"kind": "training", "iterapion": 300, "loss": 0.1}',
+        b'{"kind": "training", "iteration": 250, "loss": "low"}',
+        b'{"kind": "training", "iteration": 250, "loss": NaN}',
+        b'{"kind": "training", "iteration": 250, "loss": ' + b"9" * 400 + b"}",
+        b"[" * 70_000,
     ]
     with (filled(tmp_path) / "log.jsonl").open("ab") as file:
         file.write(b"\n".join(wrong) + b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,61 @@ def test_a_checkpoint_that_lacks_something_is_refused(change: dict[str, Any], tm
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint\.pt: a checkpoint of another version, or damaged: remove it"):
         Run(TINY, PLAIN).restore(tmp_path / "checkpoint.pt")
+
+
+def of_no_number(state: dict[str, Any]) -> None:
+    next(iter(state["model"].values())).fill_(math.nan)
+
+
+def of_another_shape(state: dict[str, Any]) -> None:
+    moments = state["optimizer"]["state"][0]
+    moments["exp_avg"] = torch.zeros(3)
+
+
+def of_other_averages(state: dict[str, Any]) -> None:
+    name = next(iter(state["average"]))
+    state["average"][name] = state["average"][name][..., :1]
+
+
+STRANGE: list[Callable[[dict[str, Any]], None]] = [
+    of_no_number,
+    of_another_shape,
+    of_other_averages,
+    lambda state: state.update(iteration="many"),
+    lambda state: state.update(iteration=-1),
+    lambda state: state.update(spent=math.nan),
+    lambda state: state.update(share=2.0),
+    lambda state: state.update(average=[1, 2]),
+    lambda state: state.update(optimizer={"state": [], "param_groups": 3}),
+    lambda state: state["optimizer"]["state"][0].pop("exp_avg"),
+]
+
+
+@pytest.mark.parametrize("change", STRANGE)
+def test_a_strange_checkpoint_is_refused(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    state = Run(TINY, PLAIN).state()
+    change(state)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: a checkpoint of another version, or damaged: remove it"):
+        Run(TINY, PLAIN).restore(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], torch.zeros(3), "text", {"recipe": 3}, {"recipe": "[" * 9999}, {}], ids=repr
+)
+def test_what_is_no_state_is_no_checkpoint(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or damaged: remove it"):
+        Run(TINY, PLAIN).restore(tmp_path / "checkpoint.pt")
+
+
+def test_the_optimizer_stays_the_recipes(tmp_path: Path) -> None:
+    state = trained(TINY, 2).state()
+    state["optimizer"]["param_groups"][0]["betas"] = ("a", None)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    run = Run(TINY, PLAIN)
+    run.restore(tmp_path / "checkpoint.pt")
+    assert run.optimizer.param_groups[0]["betas"] == TINY.optimizer.betas
 
 
 @pytest.mark.parametrize(

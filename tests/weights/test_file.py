@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import sys
 from dataclasses import asdict, replace
@@ -476,3 +477,73 @@ def test_a_device_that_is_not_there_is_a_plain_error(device: str) -> None:
 
 def test_the_best_device_is_found() -> None:
     assert next(load("default", device="auto").parameters()).device.type == best_device().type
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2e6])
+def test_weights_that_are_no_numbers_are_refused_by_the_tensor(
+    value: float, model: ExposureDenoiser, tmp_path: Path
+) -> None:
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["backbone.head.bias"][-1] = value
+    path = tmp_path / "a.safetensors"
+    save_file(state, path, metadata={"format": FORMAT, "card": CARD.to_json()})
+    for read in (load, read_weights):
+        with pytest.raises(ValueError, match=r"a\.safetensors: damaged: the tensor backbone\.head\.bias"):
+            read(path)
+
+
+def test_whole_numbers_are_no_weights(model: ExposureDenoiser, tmp_path: Path) -> None:
+    state = {name: tensor.int() for name, tensor in model.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors", metadata={"format": FORMAT, "card": CARD.to_json()})
+    with pytest.raises(ValueError, match=r"a\.safetensors: the tensor \S+ is of torch\.int32"):
+        load(tmp_path / "a.safetensors")
+
+
+WRONG_CARDS = {
+    "denoiser.options.width: a whole number is wanted, not 1.5": {"denoiser": {"options": {"width": 1.5}}},
+    "denoiser.options: a group of fields is wanted, not 64": {"denoiser": {"options": 64}},
+    "denoiser.planes: a whole number is wanted, not '4'": {"denoiser": {"planes": "4"}},
+    "denoiser.planes is a number from 1 to 1000": {"denoiser": {"planes": 10**9}},
+    "denoiser.photons: true or false is wanted": {"denoiser": {"photons": 1}},
+    "denoiser: a group of fields is wanted, not a list": {"denoiser": []},
+    "sampling.steps: a whole number is wanted, not 1.5": {"sampling": {"steps": 1.5}},
+    "sampling.steps is a number from 0 to 1000": {"sampling": {"steps": 10**9}},
+    "sampling: a group of fields is wanted, not a list": {"sampling": []},
+    "sampling.clamp: a list of its length is wanted": {"sampling": {"clamp": [1]}},
+    "rule.levels: a number is wanted": {"rule": {"levels": ["a"], "counts": [0, 1]}},
+    "name: text is wanted": {"name": 3},
+    "training: a group of fields is wanted": {"training": 100000},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_CARDS)
+def test_a_card_of_the_wrong_kinds_is_refused_by_field(message: str, tmp_path: Path) -> None:
+    card = json.dumps({"denoiser": {}, "sampling": {}, "name": "", "training": {}} | WRONG_CARDS[message])
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"format": FORMAT, "card": card})
+    with pytest.raises(ValueError, match=rf"a\.safetensors: the header does not describe a model \({message}"):
+        load(tmp_path / "a.safetensors")
+
+
+HUGE = [
+    DenoiserConfig("unet", {"width": 1 << 20, "depth": 4}),
+    DenoiserConfig("unet", {"width": 4, "depth": 2000}),
+    DenoiserConfig("nafnet", {"width": 1 << 30, "middle": 1}),
+    DenoiserConfig("nafnet", {"middle": 10**9}),
+    DenoiserConfig("nafnet", {"encoders": [10**6] * 4, "decoders": [10**6] * 4}),
+    DenoiserConfig("resunet", {"widths": [1 << 20] * 3, "encoders": [1, 1, 1], "decoders": [1, 1]}),
+]
+
+
+@pytest.mark.parametrize("config", HUGE, ids=lambda config: f"{config.options}")
+def test_a_network_that_the_file_does_not_hold_is_never_built(
+    config: DenoiserConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def initialise(tensor: Tensor, *_: object, **__: object) -> Tensor:
+        assert tensor.is_meta, "memory is taken for it"
+        return tensor
+
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", initialise)
+    metadata = {"format": FORMAT, "card": ModelCard(config).to_json()}
+    save_file({f"t{number}": torch.zeros(2) for number in range(90)}, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"a\.safetensors: the (tensors do not fit the|network of its) header"):
+        load(tmp_path / "a.safetensors")

@@ -9,7 +9,7 @@ Saharia et al., 2021). Trained to predict the noise of the linear schedule of DD
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class DiffusionConfig:
         self.times(self.steps)
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> DiffusionConfig:
+    def from_dict(values: Any) -> DiffusionConfig:
         """Inverse of `asdict`; headers of before name a schedule and a prediction, of which one kind is left.
 
         Raises:

@@ -85,7 +85,8 @@ class CachedFrame:
 
     def _digits(self) -> np.ndarray:
         try:
-            if not (self.is_whole and _is_sound(self.array, self._head, self.checksum)):
+            changed = self.array.stat().st_mtime_ns
+            if not (self.is_whole and _is_sound(self.array, self._head, self.checksum, changed)):
                 raise ValueError(f"not the planes of {self.source}")
             return np.memmap(self.array, "<u2", "r", len(self._head), self._packed)
         except (OSError, ValueError) as error:
@@ -110,10 +111,10 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 @lru_cache(1 << 16)
-def _is_sound(array: Path, head: bytes, checksum: int) -> bool:
-    """Whether a file of planes has its header and checksum; each process looks once."""
+def _is_sound(array: Path, head: bytes, checksum: int, changed: int) -> bool:
+    """Whether a file of planes, last changed then, has its header and checksum; each process looks once."""
     content = np.memmap(array, np.uint8, "r")
-    return bytes(content[: len(head)]) == head and zlib.adler32(content) == checksum
+    return bytes(content[: len(head)]) == head and zlib.adler32(content.data) == checksum
 
 
 def restored(stored: dict[str, Any], array: Path) -> CachedFrame:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
 ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
 """What may go wrong with one photograph; others can still be done."""
 
 
 def reason(error: BaseException) -> str:
     """What an exception says, without the number that the operating system gives it."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "too many open files; use fewer --workers, or allow more (ulimit -n 1024)"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError) or "out of memory" in str(error):

@@ -42,7 +42,7 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"nested deeper than {MOST_LEVELS} levels") from error
     except ValueError as error:
         raise ValueError(f"no JSON ({error})") from error
-    level = [("", [found])]
+    level = [("", {"": found})]
     for _ in range(MOST_LEVELS + 1):
         level = [inner for name, group in level for inner in _groups_in(name, group)]
         if not level:
@@ -53,13 +53,14 @@ def parse_json(text: str) -> Any:
 def _groups_in(name: str, group: dict | list) -> Iterator[tuple[str, dict | list]]:
     """The lists and groups of fields in one, by name; its numbers have to be finite, and of few digits."""
     for key, value in group.items() if isinstance(group, dict) else enumerate(group):
+        at = (f"{name}.{key:.80}" if isinstance(key, str) else f"{name}[{key}]").lstrip(".")
         if isinstance(value, dict | list):
             if value:
-                yield f"{name}.{key:.80}" if isinstance(key, str) else f"{name}[{key}]", value
+                yield at, value
         elif isinstance(value, float) and not isfinite(value):
-            raise ValueError(f"{name}.{key}: a number is wanted, not {json.dumps(value)!r}".removeprefix("[0]."))
+            raise ValueError(f"{at or 'it'}: a number is wanted, not {json.dumps(value)!r}")
         elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
-            raise ValueError(f"{name}.{key}: a number of more than {MOST_DIGITS} digits".removeprefix("[0]."))
+            raise ValueError(f"{at or 'it'}: a number of more than {MOST_DIGITS} digits")
 
 
 def build(kind: type[T], values: Any, name: str = "") -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -58,7 +58,7 @@ class Sampling:
             raise ValueError(f"unknown increment {self.increment!r}: mean or sampled")
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Sampling:
+    def from_dict(values: Any) -> Sampling:
         """Inverse of `asdict`, also after JSON, which knows lists only.
 
         Raises:
@@ -156,7 +156,7 @@ class StepRule:
         return self.counts[bisect_right(self.levels, level)]
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> StepRule:
+    def from_dict(values: Any) -> StepRule:
         """Inverse of `asdict`, also after JSON.
 
         Raises:

@@ -6,6 +6,8 @@ loader processes, patch by patch: their numbers count over the whole run and all
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -160,14 +162,22 @@ def batches(
         workers: loader processes; 0: none.
         rank, processes: this process, of how many.
         pin: put batches in page-locked memory.
+
+    Raises:
+        OSError: the loader processes need more open files than there may be.
     """
     if isinstance(patches, CleanViews):
         yield from _cut(patches, size, batch, range(first, first + count), seed, rank, processes)
         return
     share = _Share(patches, size, batch, first, count, rank, processes)
-    yield from DataLoader(
-        share, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_begin_worker, pin_memory=pin
-    )
+    try:
+        yield from DataLoader(
+            share, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_begin_worker, pin_memory=pin
+        )
+    except (OSError, RuntimeError) as error:  # each tensor that a process sends is an open file
+        if any(words in str(error) for words in ("Too many open files", "ancdata", "error code 24")):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
+        raise
 
 
 def _begin_worker(_: int) -> None:

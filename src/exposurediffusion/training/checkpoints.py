@@ -16,7 +16,7 @@ from torch import nn
 
 from exposurediffusion.files.atomic import atomic
 from exposurediffusion.files.made import MadeOtherwise
-from exposurediffusion.physics.plain import build, parse_json
+from exposurediffusion.physics.plain import build, fitting, parse_json
 from exposurediffusion.physics.ranges import check
 from exposurediffusion.training.recipe import Recipe
 
@@ -71,7 +71,8 @@ def read_checkpoint(path: Path, recipe: Recipe, processes: int, by_time: bool, l
     if mark and digits != b"%08x" % zlib.crc32(whole):
         raise DamagedError(f"{path}: damaged, its checksum is wrong: {_remedy(path)}")
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # of a file cut short: EOFError
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        fitting(state, dict[str, Any], "it")
         known, before = parse_json(state["recipe"]), state["processes"]
     except MemoryError:
         raise
