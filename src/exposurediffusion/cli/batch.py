@@ -93,5 +93,5 @@ def batch(
         print(json_text.dumps({**counts, "seconds": round(monotonic() - began, 2), "journal": str(work.journal)}))
     else:
         told = "{done} done, {before} done before, {failed} failed".format(**counts)
-        print(f"{told}; {work.journal} has a line for each")
+        print(f"{told}; journal: {work.journal}")
     return 1 if counts["failed"] else 0

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
@@ -59,11 +60,16 @@ def _join(address: str) -> None:
     remedy = "`ray start --head` begins one; without --address this machine works alone"
     host, _, port = address.rpartition(":")
     try:
+        if address != "auto" and (not host or not port.isdecimal()):
+            raise ValueError(f"--address {address}: neither HOST:PORT nor auto")
         if address != "auto":
             socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would wait for a minute
         ray.init(address, **_QUIET)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"--address {address}: no cluster answers ({error}); {remedy}") from error
+    except ConnectionError as error:
+        why = error.strerror or "none runs on this machine"
+        raise ValueError(f"--address {address}: no cluster answers, {why}; {remedy}") from error
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--address {address}: no cluster answers, {error}; {remedy}") from error
     except RuntimeError as error:
         raise ValueError(f"--address {address}: {' '.join(str(error).split())}") from error
 
@@ -136,7 +142,7 @@ class Crew:
         self.busy: dict[Any, tuple[Member, Item]] = {}
         self._barred: dict[str, str] = {}
         self._falls: Counter[str] = Counter()
-        self._mustered, self._served = 0.0, False
+        self._mustered, self._served = -inf, False
 
     def members(self) -> Counter[str]:
         """How many are at work on each machine."""
@@ -204,7 +210,10 @@ class Crew:
         try:
             ray.get(reference)
             self.idle.append(member)
-            self._served = True
+            if not self._served:
+                self._served = True
+                for why in self._barred.values():
+                    self.note(f"left out: {why}")
         except RayTaskError as error:
             self._bar(member.node, reason(error.cause))
         except RayError as error:
@@ -215,9 +224,9 @@ class Crew:
 
     def _bar(self, machine: str, why: str) -> None:
         """Start no more workers on a machine."""
-        if machine not in self._barred:
-            self._barred[machine] = why
+        if machine not in self._barred and self._served:
             self.note(f"left out: {why}")
+        self._barred.setdefault(machine, why)
 
     def _muster(self) -> None:
         """See once a second which machines are there, and start the workers that are missing."""

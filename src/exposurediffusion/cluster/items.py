@@ -38,6 +38,9 @@ def pair(
 
     Returns:
         The items, and why the other sources are none.
+
+    Raises:
+        ValueError: a result would replace its own raw file.
     """
     items: list[Item] = []
     refused: dict[str, str] = {}
@@ -48,8 +51,8 @@ def pair(
         files = enhancer.results.files(Job(Path(source), Path(target), format, enhancer.maps))
         other = next((taken[file] for file in files if file in taken), None)
         if target == source:
-            refused[source] = f"{source}: its result would replace it; choose another output folder (-o)"
-        elif other is not None:
+            raise ValueError(f"{source}: its result would replace it; choose another output folder (-o)")
+        if other is not None:
             refused[source] = f"{source}: it would overwrite the result of {other}: put it into a batch of its own"
         else:
             taken |= dict.fromkeys(files, source)

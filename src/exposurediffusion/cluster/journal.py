@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor
 
 from exposurediffusion.files.made import MadeOtherwise
 
@@ -48,16 +48,19 @@ class Journal:
             ValueError: it is damaged, in use, or cannot be written.
         """
         try:
-            with FileLock(path.with_name(f".{path.name}.lock"), timeout=0), open(path, "ab+", buffering=0) as stream:
-                journal = Journal(path, stream, json.loads(json.dumps(settings)))
-                journal._read(anew)
+            stream = open(path, "ab+", buffering=0)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}; allow it, or name another journal (--journal)") from error
+        with stream:
+            if not lock_descriptor(stream.fileno(), blocking=False):
+                raise ValueError(f"{path}: another `expose batch` is at work on it; wait for it, or end it")
+            journal = Journal(path, stream, json.loads(json.dumps(settings)))
+            journal._read(anew)
+            try:
                 yield journal
-        except Timeout as error:
-            raise ValueError(f"{path}: another `expose batch` is at work on it; wait for it, or end it") from error
-        except PermissionError as error:
-            raise ValueError(
-                f"{error.filename}: {error.strerror}; allow it, or name another place (--journal)"
-            ) from error
+            finally:
+                if journal.is_new:
+                    path.unlink()
 
     def begin(self) -> None:
         """Write the settings of a new one."""
@@ -83,7 +86,8 @@ class Journal:
     def _read(self, anew: bool) -> None:
         """Take in what is there; a last line that was torn as the program ended is cut off: it is done once more."""
         whole = 0
-        with open(self.path, "rb") as lines:
+        self._stream.seek(0)
+        with open(self._stream.fileno(), "rb", closefd=False) as lines:
             for number, line in enumerate(lines, 1):
                 if number == 1 and line[: len(_BEGIN)] != _BEGIN[: len(line)]:
                     raise ValueError(f"{self.path}: no journal of `expose batch`; name another (--journal)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,7 @@ from exposurediffusion.cluster.urls import fetch, is_url, put
 from exposurediffusion.enhancement.plan import ratio_of
 from exposurediffusion.models.device import find_device
 from exposurediffusion.photographs.enhancer import Enhancer, failure
+from exposurediffusion.photographs.failures import reason
 from exposurediffusion.photographs.photograph import Format, Job
 
 
@@ -68,41 +71,45 @@ class Worker:
         if ratio is not None:
             enhancer = replace(enhancer, options=replace(enhancer.options, ratio=ratio))
         started = perf_counter()
-        with TemporaryDirectory(prefix="expose-") as scratch:
-            job = self._job(item, Path(scratch))
-            try:
-                if is_url(item.source):
-                    fetch(item.source, job.source)
+        try:
+            with self._files(item) as job:
                 enhancer.check_free(job, {})
                 decided = enhancer(job).decided
                 for path in reversed(enhancer.results.files(job)):  # where the result is, all is
                     _keep(path, item.target)
-                fields = {"output": item.target, "ratio": decided.ratio, "steps": decided.sampling.steps}
-            except Exception as error:  # whatever it was, the others can still be done
-                text = failure(error, job).replace(str(job.source), item.source).replace(str(job.target), item.target)
-                fields = {"error": " ".join(text.split())}
+            fields = {"output": item.target, "ratio": decided.ratio, "steps": decided.sampling.steps}
+        except Exception as error:  # whatever it was, the others can still be done
+            fields = {"error": reason(error)}
         return {**fields, "seconds": round(perf_counter() - started, 3), "machine": self._where, "process": os.getpid()}
 
     def ratio(self, item: Item) -> float | None:
         """The ratio that a photograph alone would have; None: it cannot be read, which is complained of later."""
-        with TemporaryDirectory(prefix="expose-") as scratch:
-            job = self._job(item, Path(scratch))
+        try:
+            with self._files(item) as job:
+                return ratio_of(self._work.enhancer.read(job), self._work.enhancer.options)
+        except Exception:
+            return None
+
+    @contextmanager
+    def _files(self, item: Item) -> Iterator[Job]:
+        """The files of a photograph on this machine; the raw one is there, fetched where need be.
+
+        Raises:
+            ValueError: what went wrong with it, by the names that the user knows.
+        """
+        places = {"in": item.source, "out": item.target}
+        with TemporaryDirectory(prefix="expose-") if any(map(is_url, places.values())) else nullcontext("") as scratch:
+            near = {side: f"{scratch}/{side}/{place.rpartition('/')[2]}" for side, place in places.items()}
+            source, target = (Path(near[side] if is_url(place) else place) for side, place in places.items())
+            job = Job(source, target, self._work.format, self._work.enhancer.maps)
             try:
                 if is_url(item.source):
+                    job.source.parent.mkdir()
                     fetch(item.source, job.source)
-                return ratio_of(self._work.enhancer.read(job), self._work.enhancer.options)
-            except Exception:
-                return None
-
-    def _job(self, item: Item, scratch: Path) -> Job:
-        """The files of a photograph on this machine."""
-        source, target = (
-            scratch / side / place.rpartition("/")[2] if is_url(place) else Path(place)
-            for side, place in (("in", item.source), ("out", item.target))
-        )
-        for folder in (scratch / "in", scratch / "out"):
-            folder.mkdir()
-        return Job(source, target, self._work.format, self._work.enhancer.maps)
+                yield job
+            except Exception as error:
+                text = failure(error, job).replace(str(source), item.source).replace(str(target), item.target)
+                raise ValueError(" ".join(text.split())) from error
 
 
 def _keep(path: Path, target: str) -> None:

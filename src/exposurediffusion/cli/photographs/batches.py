@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from exposurediffusion.cli.console import Summary, UsageError, complain, note
+from exposurediffusion.cli.console import Summary, UsageError, as_usage, complain, note
 from exposurediffusion.cli.photographs.board import Board
 from exposurediffusion.cli.photographs.jobs import find_sources
 from exposurediffusion.cli.photographs.options import Options, Ratio, middle
@@ -104,22 +104,28 @@ class Batch:
             device: where networks run.
             workers: on each machine.
         """
-        with Journal.opened(self.journal, self.settings, overwrite) as journal:
-            done = {source for source, error in journal.finished.items() if not error}
-            items, refused = pair(self.sources, self.output, self.enhancer, self.format, done)
-            if journal.is_new and not overwrite:
-                self._check_new(items)
+        with ExitStack() as opened:
+            with as_usage():
+                journal = opened.enter_context(Journal.opened(self.journal, self.settings, overwrite))
+                done = {source for source, error in journal.finished.items() if not error}
+                items, refused = pair(self.sources, self.output, self.enhancer, self.format, done)
+                if journal.is_new and not overwrite:
+                    self._check_new(items)
+                due = [item for item in items if item.source not in (done if retry else journal.finished)]
+                if due:
+                    note(f"{len(due)} to do; workers are being started")
+                    opened.enter_context(self._swept(items))
+                    opened.enter_context(connected(address))
             journal.begin()
-            for source in refused.keys() - journal.finished.keys():
-                complain(refused[source])
-                journal.end(source, refused[source])
-            before = len(done.intersection(self.sources))
-            due = [item for item in items if item.source not in (done if retry else journal.finished)]
+            for source, error in refused.items():
+                if source not in journal.finished:
+                    complain(error)
+                    journal.end(source, error)
             if due:
-                with self._swept(items), connected(address):
-                    folders = {folder for folder in (self.output, *self.sources.values()) if not is_url(folder)}
-                    work = Work(self.enhancer, self.format, versions(), tuple(sorted(folders)))
-                    self._do(items, due, journal, Crew(work, device, workers, note))
+                folders = {folder for folder in (self.output, *self.sources.values()) if not is_url(folder)}
+                work = Work(self.enhancer, self.format, versions(), tuple(sorted(folders)))
+                self._do(items, due, journal, Crew(work, device, workers, note))
+            before = len(done.intersection(self.sources))
             failed = sum(bool(journal.finished[source]) for source in self.sources)
         return {"done": len(self.sources) - before - failed, "before": before, "failed": failed}
 
@@ -137,7 +143,6 @@ class Batch:
 
     def _do(self, items: list[Item], due: list[Item], journal: Journal, crew: Crew) -> None:
         """Do what is due; each end is in the journal before the next is asked for."""
-        note(f"{len(due)} to do; workers are being started")
         if self.settings["ratio"] == "same" and journal.ratio is None:
             journal.share(middle([ratio for ratio in crew.ratios(items) if ratio is not None]))
             note(f"the same ratio for all: x{journal.ratio:g}")
