@@ -104,7 +104,8 @@ class Journal:
                         break
                     raise MadeOtherwise(f"{self.path}: {_difference(there, self._settings)}")
                 whole += len(line)
-        self._stream.truncate(whole)
+        if whole < self._stream.seek(0, os.SEEK_END):
+            self._stream.truncate(whole)
         self.is_new = whole == 0
 
     def _take(self, fields: dict[str, Any]) -> None:
