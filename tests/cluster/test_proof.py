@@ -74,6 +74,7 @@ class Driver:
         return self.process.returncode, out, err
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_nothing_is_lost_and_nothing_is_done_twice(album, cluster, tiny_weights, tmp_path, capsys):
     second = cluster.add_node(num_cpus=1)
@@ -122,3 +123,19 @@ def test_nothing_is_lost_and_nothing_is_done_twice(album, cluster, tiny_weights,
     code, told, said = Driver(*words).end()
     assert (code, told.split(";")[0]) == (1, "0 done, 480 done before, 20 failed")
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_nobody_else_gets_in():
+    alone = "from exposurediffusion.cluster.crew import connected, ray\nwith connected(None):\n"
+    alone += " print(ray.get_runtime_context().gcs_address, flush=True)\n input()"
+    other = "import ray, sys\nray.init(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", alone], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        address = process.stdout.readline().decode().strip()
+        strangers = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        told = subprocess.run([sys.executable, "-c", other, address], env=strangers, capture_output=True, text=True)
+        process.communicate(b"\n")
+    assert ":" in address
+    assert told.returncode == 1
+    assert "InvalidAuthToken" in told.stderr

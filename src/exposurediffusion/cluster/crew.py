@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,8 +14,12 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
+# Ray reads these as it is imported.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nobody is told what is done here
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of its next version
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of its next version
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+if "RAY_AUTH_MODE" not in os.environ:  # it listens on all addresses of this machine, and runs what it is sent
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -66,7 +71,8 @@ def _join(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would wait for a minute
         ray.init(address, **_QUIET)
     except ConnectionError as error:
-        why = error.strerror or "none runs on this machine"
+        without = "none runs on this machine" if address == "auto" else "or it wants its RAY_AUTH_TOKEN"
+        why = error.strerror or without
         raise ValueError(f"--address {address}: no cluster answers, {why}; {remedy}") from error
     except (OSError, OverflowError) as error:
         raise ValueError(f"--address {address}: no cluster answers, {error}; {remedy}") from error
