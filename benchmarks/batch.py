@@ -2,6 +2,7 @@
 
     python benchmarks/batch.py [--frames 8] [--files 200000] [--calls 2000] [--waiting 1000]
 
+- a frame of 12 megapixels: processor seconds on one thread, of a worker that is ready, and megabytes of the files;
 - frames of 12 megapixels: `expose enhance` of several, one after the other, against `expose batch`, one worker for
   each processor; seconds on the wall, start and end included;
 - the driver: photographs a second where the work itself takes no time, journal and all;
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 import tyro
 from enhance import make_frame
 
@@ -32,6 +34,7 @@ from exposurediffusion.cluster.worker import Work, Worker, versions
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.photographs.enhancer import Enhancer
 from exposurediffusion.photographs.outputs import ResultOptions
+from exposurediffusion.photographs.photograph import Job
 from exposurediffusion.weights.file import load
 
 
@@ -50,6 +53,20 @@ class Sleeper:
     def rest(self, seconds: float) -> None:
         """Take so long."""
         time.sleep(seconds)
+
+
+def frame(enhancer: Enhancer, folder: Path, repeats: int = 3) -> dict[str, Any]:
+    """What one photograph costs a worker: its first, and those after it."""
+    torch.set_num_threads(1)
+    make_frame(12, folder / "frame.dng")
+    job = Job.beside(folder / "frame.dng", "dng")
+    seconds = []
+    for _ in range(repeats):
+        began = time.process_time()
+        enhancer(job)
+        seconds.append(round(time.process_time() - began, 1))
+    sizes = [round(path.stat().st_size / 1e6, 1) for path in (job.source, job.target)]
+    return {"processor seconds": seconds, "MB in and out": sizes}
 
 
 def programs(frames: int, folder: Path) -> dict[str, Any]:
@@ -85,8 +102,8 @@ def driver(calls: int, waiting: int, enhancer: Enhancer, folder: Path) -> dict[s
         for item, outcome in outcomes:
             journal.end(item.source, **outcome)
         rate = (calls - 1) / (time.perf_counter() - began)
-        sleepers = ray.remote(num_cpus=0, max_concurrency=waiting)(Sleeper)
-        sleeper: Any = sleepers.remote()
+        sleepers: Any = ray.remote(Sleeper)
+        sleeper = sleepers.options(num_cpus=0, max_concurrency=waiting).remote()
         ray.get(sleeper.rest.remote(0))
         late = [sleeper.rest.remote(60) for _ in range(waiting)]
         questions = 50
@@ -135,9 +152,10 @@ def _resident() -> int:
 
 def main(frames: int = 8, files: int = 200_000, calls: int = 2000, waiting: int = 1000) -> None:
     """Measure all, and print it as JSON."""
-    enhancer = Enhancer(load(), EnhanceOptions(), ResultOptions())
+    enhancer = Enhancer(load(), EnhanceOptions(steps=1, exposure="auto"), ResultOptions(overwrite=True))
     with tempfile.TemporaryDirectory() as folder:
         figures = {
+            "frame": frame(enhancer, Path(folder)) if frames else {},
             "bookkeeping": bookkeeping(files, enhancer, Path(folder)),
             "driver": driver(calls, waiting, enhancer, Path(folder)),
             "programs": programs(frames, Path(folder)) if frames else {},

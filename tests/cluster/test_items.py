@@ -6,10 +6,11 @@ from exposurediffusion.cluster.items import Item, pair
 from exposurediffusion.enhancement.options import EnhanceOptions
 from exposurediffusion.photographs.enhancer import Enhancer
 from exposurediffusion.photographs.outputs import ResultOptions
+from exposurediffusion.photographs.photograph import Format
 from tests.frames import tiny_model
 
 
-def paired(sources, output="/out", format="dng", finished=(), **options):
+def paired(sources, output="/out", format: Format = "dng", finished=(), **options):
     return pair(sources, output, Enhancer(tiny_model(), EnhanceOptions(**options), ResultOptions()), format, finished)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 # Ray reads these as it is imported.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nobody is told what is done here
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of its next version
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
 if "RAY_AUTH_MODE" not in os.environ:  # it listens on all addresses of this machine, and runs what it is sent
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
