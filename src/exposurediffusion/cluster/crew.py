@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
-# Ray reads these as it is imported. It listens on all addresses of a machine and runs what it is sent: by a token that is
-# drawn here, what this process starts obeys nobody else.
+# Ray reads these as it is imported. It listens on all addresses of a machine and runs what it is sent: by a token that
+# is drawn here, what this process starts obeys nobody else.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nobody is told what is done here
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of its next version
 if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
