@@ -128,7 +128,8 @@ def test_nothing_is_lost_and_nothing_is_done_twice(album, cluster, tiny_weights,
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_nobody_else_gets_in():
-    alone = "from exposurediffusion.cluster.crew import connected, ray\nwith connected(None):\n"
+    alone = "from exposurediffusion.cluster.token import draw\ndraw()\n"
+    alone += "from exposurediffusion.cluster.crew import connected, ray\nwith connected(None):\n"
     alone += " print(ray.get_runtime_context().gcs_address, flush=True)\n input()"
     other = "import ray, sys\nray.init(sys.argv[1])"
     with subprocess.Popen([sys.executable, "-c", alone], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -12,6 +12,7 @@ import tyro
 
 from exposurediffusion.cli.console import Flag, Flat, Summary, UsageError
 from exposurediffusion.cli.photographs.options import Device, Options, Ratio, Results, make_enhancer
+from exposurediffusion.cluster.token import draw
 from exposurediffusion.files.atomic import make_folder
 from exposurediffusion.photographs.photograph import FORMATS, Format
 
@@ -62,6 +63,8 @@ def batch(
         retry: do those that failed before once more.
         json: print the summary as JSON.
     """
+    if address is None:
+        draw()
     try:
         from exposurediffusion.cli.photographs.batches import Batch, find_all, is_url, place, settings_of
     except ModuleNotFoundError as error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -15,12 +13,8 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
-# Ray reads these as it is imported. It listens on all addresses of a machine and runs what it is sent: by a token that
-# is drawn here, what this process starts obeys nobody else.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nobody is told what is done here
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of its next version
-if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of its next version
 
 import ray
 from ray.exceptions import RayError, RayTaskError
