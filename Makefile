@@ -10,6 +10,7 @@
 #   make format   put the style right where ruff can
 #   make ci       all of them, as CI does
 #   make docs     the documentation as a site, in site/; a link that leads nowhere is an error
+#   make notebooks   execute those in docs/notebooks, and store them with their outputs
 #   make man      a man page of the command, build/expose.1
 #
 # Settings:  PYTHON=python3.12   which Python makes the environment
@@ -28,7 +29,7 @@ BIN := .venv/bin
 CORE := .venv/.core-installed
 STAMP := .venv/.installed
 
-.PHONY: demo help test cluster venv lint format types layers docs man ci
+.PHONY: demo help test cluster venv lint format types layers docs notebooks man ci
 .DELETE_ON_ERROR:
 
 demo: $(CORE)
@@ -68,6 +69,10 @@ man: $(CORE)
 docs: venv
 	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: venv
+	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"
+	$(BIN)/python docs/execute.py
 
 ci:
 	.ci/run

@@ -205,6 +205,10 @@ def test_a_senseless_ratio_is_refused(tiny_model, ratio):
         plan(capture(), tiny_model, ratio=ratio)
 
 
+def test_a_whole_number_is_a_ratio(tiny_model):
+    assert enhance(capture(), tiny_model, ratio=50).planes.equal(enhance(capture(), tiny_model, ratio=50.0).planes)
+
+
 def test_xtrans_weights_refuse_a_bayer_frame(tiny_model):
     card = replace(tiny_model.card, denoiser=replace(tiny_model.card.denoiser, planes=9))
     with pytest.raises(ValueError, match="X-Trans"):

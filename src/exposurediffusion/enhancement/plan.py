@@ -111,7 +111,7 @@ def make_ready(frame: RawFrame, model: TrainedDenoiser | Denoise, options: Enhan
 
 def decide(ready: Prepared, model: TrainedDenoiser | Denoise, options: EnhanceOptions) -> EnhancePlan:
     """The second half of `plan`: amplification, steps and strength for a frame that is ready."""
-    ratio = auto_ratio(ready.frame) if options.ratio == "auto" else options.ratio
+    ratio = auto_ratio(ready.frame) if options.ratio == "auto" else float(options.ratio)
     level = float(noise_level(amplified(ready.frame, ratio), torch.tensor([ratio]), ready.noise))
     sampling = _sampling(model, options, ratio, level)
     height, width = packed_shape(ready.frame.shape, ready.frame.sensor.cfa)
