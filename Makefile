@@ -3,7 +3,8 @@
 #
 #   make help     this text
 #   make demo     simulate a dark capture, enhance it, leave everything in demo/
-#   make test     the whole test suite
+#   make test     the whole test suite, but for
+#   make cluster  `expose batch` on two machines (on this one), parts of which are killed; it takes minutes
 #   make venv     only the virtual environment, with everything in it
 #   make lint types layers    style, static types, order of the imports
 #   make format   put the style right where ruff can
@@ -28,7 +29,7 @@ BIN := .venv/bin
 CORE := .venv/.core-installed
 STAMP := .venv/.installed
 
-.PHONY: demo help test venv lint format types layers docs notebooks man ci
+.PHONY: demo help test cluster venv lint format types layers docs notebooks man ci
 .DELETE_ON_ERROR:
 
 demo: $(CORE)
@@ -42,6 +43,9 @@ help:
 
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+
+cluster: venv
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
@@ -86,7 +90,7 @@ $(CORE): $(BIN)/python pyproject.toml constraints.txt
 
 $(STAMP): $(CORE)
 	@echo 'Installing what development, training, the page and the baselines need ...'
-	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,export,train,web]"
+	@$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[dev,baselines,cluster,export,train,web]"
 	@touch $@
 
 $(BIN)/python:

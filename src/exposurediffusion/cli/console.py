@@ -6,14 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.table import Table as RichTable
@@ -207,6 +208,13 @@ def progress(description: str, total: int | None, shown: bool = True) -> Iterato
 
     with bar:
         yield tick
+
+
+@contextmanager
+def moving(shown: RenderableType) -> Iterator[Callable[[], None]]:
+    """Something on stderr that changes: what is yielded shows it as it is by then. Nothing if not on a terminal."""
+    with Live(shown, console=_notes, auto_refresh=False, transient=True) if on_terminal() else nullcontext() as live:
+        yield (lambda: None) if live is None else live.refresh
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from exposurediffusion.physics.ranges import OutOfRange
 
 COMMANDS = {
     "enhance": "turn dark raw files into clean, bright ones",
+    "batch": "enhance very many raw files, on a machine or a cluster",
     "web": "look at photographs, and enhance them, in a browser",
     "demo": "simulate a dark capture of a photograph, enhance it, and compare",
     "info": "show what raw files say, and the noise that their camera has",

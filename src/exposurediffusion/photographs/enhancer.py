@@ -82,6 +82,12 @@ class Enhancer:
     results: ResultOptions
     max_megapixels: float = MAX_MEGAPIXELS
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps that are written beside each result."""
+        wanted = {"overruled": self.options.maps, "spread": self.options.samples > 1}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+
     def keeps(self, job: Job) -> bool:
         """Whether the result is there already, and stays."""
         return job.target.exists() and not self.results.overwrite
