@@ -11,6 +11,7 @@
 #   make ci       all of them, as CI does
 #   make docs     the documentation as a site, in site/; a link that leads nowhere is an error
 #   make notebooks   execute those in docs/notebooks, and store them with their outputs
+#   make sbom     a bill of materials (CycloneDX) of .venv, build/sbom.json, and docs/licences.md anew
 #   make man      a man page of the command, build/expose.1
 #
 # Settings:  PYTHON=python3.12   which Python makes the environment
@@ -29,7 +30,7 @@ BIN := .venv/bin
 CORE := .venv/.core-installed
 STAMP := .venv/.installed
 
-.PHONY: demo help test cluster venv lint format types layers docs notebooks man ci
+.PHONY: demo help test cluster venv lint format types layers docs notebooks man sbom ci
 .DELETE_ON_ERROR:
 
 demo: $(CORE)
@@ -65,6 +66,12 @@ man: $(CORE)
 	@mkdir -p build
 	$(BIN)/python docs/man.py > build/expose.1
 	@echo 'To read it: man -l build/expose.1'
+
+sbom: venv
+	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[supply]"
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment $(BIN)/python --output-reproducible -o build/sbom.json
+	$(BIN)/python docs/licences.py
 
 docs: venv
 	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e ".[docs]"

@@ -198,11 +198,14 @@ def load_any(name_or_file: str | Path, device: torch.device | str = "cpu") -> Tr
     return model.eval().requires_grad_(False).to(find_device(device) if isinstance(device, str) else device)
 
 
+_COUNTS = ("depth", "encoders", "middle", "decoders")  # options of our networks; those of others may mean anything
+
+
 def _blocks(config: DenoiserConfig | DiffusionConfig) -> int:
     """How many blocks of layers a network has, each of two tensors or more, as its options count them."""
     if isinstance(config, DiffusionConfig):
         return len(config.channels) * config.layers
-    counts = [count for option, count in config.options.items() if not option.startswith("width")]
+    counts = [count for option, count in config.options.items() if option in _COUNTS]
     return sum(sum(count) if isinstance(count, list | tuple) else count for count in counts)
 
 
