@@ -368,7 +368,8 @@ WORDS += ["--validation-patch", "16", "--checkpoint-minutes", "0", "--denoiser.o
 
 # Twice two processes, begun as `python -m torch.distributed.run` begins them, but forked: they share their imports.
 TWICE = """
-import os, signal, sys, torch
+import os, signal, sys
+import accelerate, torch, torch._dynamo, exposurediffusion.datasets.open  # else each of the four imports them
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from exposurediffusion.cli.main import main
