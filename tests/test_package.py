@@ -11,6 +11,7 @@ import sys
 import tomllib
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any, cast
 
 import jaxtyping
 import pytest
@@ -124,12 +125,12 @@ def _annotations(function: ast.FunctionDef) -> list[ast.AST]:
 
 
 def test_types_and_shapes_are_checked_while_tests_run() -> None:
-    array, plane = CFA("RGGB"), torch.zeros(3, 4, 4)
+    array, plane, wrong = CFA("RGGB"), torch.zeros(3, 4, 4), cast(Any, 0.5)
     assert psnr(plane, plane + 1) == 0
     with pytest.raises(TypeError):
-        CFA(4)  # the field of a dataclass
+        CFA(wrong)  # the field of a dataclass
     with pytest.raises(TypeError):
-        array.shifted(0.5, 0)  # a method without shapes
+        array.shifted(wrong, 0)  # a method without shapes
     with pytest.raises(TypeError):
         psnr(plane, plane.long())
     with pytest.raises(TypeError):
