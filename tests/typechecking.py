@@ -26,7 +26,7 @@ def _only_types(function: Callable[..., Any]) -> bool:
     """Whether there is no shape in its signature, as far as its names are known already."""
     try:
         return not any(map(_states_a_shape, get_type_hints(function).values()))
-    except NameError:
+    except (NameError, TypeError):  # a name for static types alone, or one that only they can subscript
         return False
 
 
