@@ -11,11 +11,15 @@ import sys
 import tomllib
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any, cast
 
 import jaxtyping
 import pytest
+import torch
 
 import exposurediffusion
+from exposurediffusion.evaluation.metrics import psnr
+from exposurediffusion.physics.mosaic import CFA
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["rawpy", "gradio", "onnx", "onnxruntime", "matplotlib", "accelerate"]
@@ -118,6 +122,19 @@ def _is_shape(node: ast.AST) -> bool:
 def _annotations(function: ast.FunctionDef) -> list[ast.AST]:
     stated = [argument.annotation for argument in ast.walk(function.args) if isinstance(argument, ast.arg)]
     return [part for annotation in [*stated, function.returns] if annotation for part in ast.walk(annotation)]
+
+
+def test_types_and_shapes_are_checked_while_tests_run() -> None:
+    array, plane, wrong = CFA("RGGB"), torch.zeros(3, 4, 4), cast(Any, 0.5)
+    assert psnr(plane, plane + 1) == 0
+    with pytest.raises(TypeError):
+        CFA(wrong)  # the field of a dataclass
+    with pytest.raises(TypeError):
+        array.shifted(wrong, 0)  # a method without shapes
+    with pytest.raises(TypeError):
+        psnr(plane, plane.long())
+    with pytest.raises(TypeError):
+        psnr(plane, plane[:, :3])  # each may be, both together not
 
 
 def test_no_inner_function_states_a_shape() -> None:

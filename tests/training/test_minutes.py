@@ -91,7 +91,7 @@ def slow(clock: Clock, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Non
 
 
 def go(output: Path, minutes: float = 1.0, data: Any = None, recipe: Recipe = RECIPE, **options: Any) -> Path:
-    return train(recipe, data or clean_views(), output, execution=PLAIN, minutes=minutes, **options)
+    return train(recipe, data or Light(), output, execution=PLAIN, minutes=minutes, **options)
 
 
 def check(clock: Clock, recipe: Recipe = RECIPE) -> None:

@@ -6,8 +6,8 @@ import json
 import math
 import os
 import pickle
+import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -375,9 +375,46 @@ def test_loss_falls_on_an_easy_problem(steps: int) -> None:
 # ------------------------------------------------------------------------------------------------- two processes
 
 PRESET = PRESETS["eld-nafnet1-exposure"].recipe
-SHORT = replace(PRESET, iterations=20, batch=2, patch=16, optimizer=replace(PRESET.optimizer, lr=1e-3))
-COMMON = ["--preset", "eld-nafnet1-exposure", "--iterations", "20", "--batch", "2", "--patch", "16"]
-COMMON += ["--optimizer.lr", "1e-3", "--precision", "fp32", "--device", "cpu", "--workers", "0", "--no-tensorboard"]
+SHORT = replace(
+    PRESET,
+    iterations=20,
+    batch=2,
+    patch=16,
+    optimizer=replace(PRESET.optimizer, lr=1e-3),
+    denoiser=replace(PRESET.denoiser, options={**PRESET.denoiser.options, "width": 4}),
+)
+WORDS = ["train", "--preset", "eld-nafnet1-exposure", "--iterations", "20", "--batch", "2", "--patch", "16"]
+WORDS += ["--optimizer.lr", "1e-3", "--precision", "fp32", "--device", "cpu", "--workers", "0", "--no-tensorboard"]
+WORDS += ["--validation-patch", "16", "--checkpoint-minutes", "0", "--denoiser.options.width", "4"]
+
+# Twice two processes, begun as `python -m torch.distributed.run` begins them, but forked: they share their imports.
+TWICE = """
+import os, signal, sys
+import accelerate, torch, torch._dynamo, exposurediffusion.datasets.open  # else each of the four imports them
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from exposurediffusion.cli.main import main
+from exposurediffusion.training.run import Run
+
+step = Run.step
+
+def dying(self, *arguments):
+    if self.iteration == 12 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+
+def run(step):
+    Run.step = step
+    sys.exit(main(sys.argv[1:]))
+
+config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork", max_restarts=0)
+try:
+    elastic_launch(config, run)(dying)
+except ChildFailedError:
+    print("KILLED", *os.listdir(sys.argv[-1]), file=sys.stderr, flush=True)
+    print(torch.load(f"{sys.argv[-1]}/checkpoint.pt", weights_only=True)["iteration"])
+elastic_launch(config, run)(step)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -388,21 +425,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "b"):
         Image.fromarray(random.integers(0, 256, (80, 90, 3)).astype(np.uint8)).save(folder / f"{name}.png")
     return folder
-
-
-def command(folder: Path, output: Path, *options: str) -> list[str]:
-    """Of two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    words = [sys.executable, *launch, "-m", "exposurediffusion", "train", *COMMON, "--validation-patch", "16"]
-    return [*words, "--data", str(folder), "-o", str(output), *options]
-
-
-def launch(words: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def here(folder: Path, ranks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> Run:
@@ -435,30 +457,17 @@ def test_two_processes_train_as_one_even_if_one_of_them_is_killed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second of two processes ends itself in mid-run; the last checkpoint goes on, as one with twice the batch."""
-    script = tmp_path / "suicide.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "from exposurediffusion.cli.main import main\n"
-        "from exposurediffusion.training.run import Run\n"
-        "step = Run.step\n"
-        "def patched(self, *arguments):\n"
-        "    if self.iteration == 12 and os.environ['RANK'] == '1':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return step(self, *arguments)\n"
-        "Run.step = patched\n"
-        "sys.exit(main())\n"
-    )
-    words = command(folder, tmp_path / "run", "--checkpoint-minutes", "0")
-    place = words.index("-m", words.index("--master_port"))
-    killed = launch([*words[:place], str(script), *words[place + 2 :]])
-    assert killed.returncode != 0
-    assert "another process of this run has ended" in killed.stderr
-    assert 0 < torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] <= 12
-    assert not (tmp_path / "run" / "weights.safetensors").exists()
-    resumed = launch(command(folder, tmp_path / "run"))
-    assert resumed.returncode == 0, resumed.stderr
+    words = [sys.executable, "-c", TWICE, *WORDS, "--data", str(folder), "-o", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    killed, left, resumed = re.split(r"^KILLED (.*)$", done.stderr, flags=re.MULTILINE)
+    assert "another process of this run has ended" in killed
+    assert 0 < int(done.stdout.split()[0]) <= 12
+    assert "checkpoint.pt" in left.split()
+    assert "weights.safetensors" not in left.split()
     for said in ("20 iterations; Ctrl-C keeps", "going on from"):  # by one of them
-        assert resumed.stderr.count(said) == 1
+        assert resumed.count(said) == 1
     two = load_file(tmp_path / "run" / "weights.safetensors")
     assert distance(here(folder, (0, 1), monkeypatch).average.values, two) < 1e-5
     assert distance(here(folder, (0,), monkeypatch).average.values, two) > 1e-3  # twin: half the images

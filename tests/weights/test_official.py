@@ -33,6 +33,12 @@ def official_state(net: str, in_channels: int = 8, out_channels: int = 9) -> dic
     return filled(nafnet_shapes(in_channels, out_channels, 16, **(NAFNET1 if net == "nafnet1" else NAFNET2)))
 
 
+@cache
+def official_model(net: str, in_channels: int = 8, out_channels: int = 9) -> TrainedDenoiser:
+    """The network of such a state dict; no test changes it."""
+    return from_official(official_state(net, in_channels, out_channels))
+
+
 def run(model: TrainedDenoiser, **options: Any) -> tuple[list[ExposureStep], list[Tensor]]:
     """The published loop with the mean of every draw: its steps, and the network's masks."""
     denoise = model.denoiser(RATIO, GAIN)
@@ -61,7 +67,7 @@ def replaying(prefix: str) -> tuple[Adjust, list[Tensor]]:
 @pytest.mark.parametrize("concat", [0, 1])
 @pytest.mark.parametrize("net", ["unet", "nafnet1", "nafnet2"])
 def test_parameter_count_is_the_authors(net: str, concat: int) -> None:
-    model = from_official(official_state(net, 8 + 4 * concat))
+    model = official_model(net, 8 + 4 * concat)
     assert sum(p.numel() for p in model.parameters()) == GOLDEN[f"{net}.concat{concat}.params"]
     assert model.card.sampling == PUBLISHED
 
@@ -69,7 +75,7 @@ def test_parameter_count_is_the_authors(net: str, concat: int) -> None:
 @pytest.mark.parametrize("concat", [0, 1])
 @pytest.mark.parametrize("net", ["unet", "nafnet1"])
 def test_every_step_of_the_published_run(net: str, concat: int) -> None:
-    steps, masks = run(from_official(official_state(net, 8 + 4 * concat)))
+    steps, masks = run(official_model(net, 8 + 4 * concat))
     assert len(steps) == 3
     for step in steps:
         assert errors(step.estimate, f"{net}.concat{concat}.T2.step{step.index}").max() < CLOSE[net]
@@ -80,7 +86,7 @@ def test_every_step_of_the_published_run(net: str, concat: int) -> None:
 @pytest.mark.parametrize("net", ["unet", "nafnet1"])
 def test_published_protocol_corrects_inside_the_loop(net: str) -> None:
     evaluation = pytest.importorskip("exposurediffusion.evaluation.metrics")
-    model = from_official(official_state(net))
+    model = official_model(net)
     steps, _ = run(model, adjust=lambda estimate: evaluation.illuminance_correction(estimate, CLEAN))
     assert errors(steps[-1].estimate, f"{net}.concat0.T2.oracle.last").max() < CLOSE[net]
 
@@ -92,7 +98,7 @@ def test_deep_nafnet_step_by_step(concat: int) -> None:
     square error is judged; an epsilon of the normalisation that is 10 % off gives 2e-5."""
     prefix = f"nafnet2.concat{concat}.T2"
     adjust, own = replaying(prefix)
-    _, masks = run(from_official(official_state("nafnet2", 8 + 4 * concat)), adjust=adjust)
+    _, masks = run(official_model("nafnet2", 8 + 4 * concat), adjust=adjust)
     for index, estimate in enumerate(own):
         assert np.sqrt(np.mean(errors(estimate, f"{prefix}.step{index}") ** 2)) < 1.2 * TOLERANCE
     if not concat:
@@ -101,7 +107,7 @@ def test_deep_nafnet_step_by_step(concat: int) -> None:
 
 def test_deep_nafnet_in_the_published_protocol() -> None:
     evaluation = pytest.importorskip("exposurediffusion.evaluation.metrics")
-    model = from_official(official_state("nafnet2"))
+    model = official_model("nafnet2")
     steps, _ = run(model, adjust=lambda estimate: evaluation.illuminance_correction(estimate, CLEAN))
     error = errors(steps[-1].estimate, "nafnet2.concat0.T2.oracle.last")
     assert np.median(error) < TOLERANCE
@@ -109,7 +115,7 @@ def test_deep_nafnet_in_the_published_protocol() -> None:
 
 
 def test_feed_forward_unet() -> None:
-    model = from_official(official_state("unet", 4, 4))
+    model = official_model("unet", 4, 4)
     assert sum(p.numel() for p in model.parameters()) == GOLDEN["unet.feedforward.params"]
     steps, masks = run(model)
     assert len(steps) == 1
