@@ -174,7 +174,7 @@ def _raf() -> bytes:
     """The header of a RAF, its table of the sensor, and a mosaic of 16 bits."""
     table = struct.pack(">I", 3)
     table += struct.pack(">4H", 0x100, 4, ROWS, COLUMNS) + struct.pack(">4H", 0x121, 4, ROWS, COLUMNS)
-    table += struct.pack(">2H", 0x131, 36) + bytes("RGB".index(colour) for colour in reversed(CFA("XTRANS").pattern()))
+    table += struct.pack(">2H4B", 0x130, 4, 0, 8, 0, 0)
     preview = io.BytesIO()
     Image.new("RGB", (16, 16)).save(preview, "JPEG")
     shown, mosaic = preview.getvalue(), np.arange(ROWS * COLUMNS, dtype="<u2").tobytes()
