@@ -30,8 +30,8 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # the lowest number that is free: this one
-
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,10 @@ def work(seeds: list[corpus.Seed], seed: int, pipe: Connection) -> None:
         outcome, said = read(sound.target, sound.path)
         put(sound.path, sound.content, 0)
         decoder = process._process.child
-        if outcome in (Outcome.REFUSED, Outcome.PROCESSED) and max(map(peak, ("self", decoder and decoder.pid))) > LARGE:
+        if (
+            outcome in (Outcome.REFUSED, Outcome.PROCESSED)
+            and max(map(peak, ("self", decoder and decoder.pid))) > LARGE
+        ):
             outcome, said = Outcome.LARGE, "memory"
         pipe.send((outcome, said))
 

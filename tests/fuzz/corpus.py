@@ -78,7 +78,12 @@ def _contents(folder: Path) -> Iterator[tuple[str, str, str, bytes]]:
     yield "raw", "boxes", "a.cr3", _cr3()
     yield "raw", "", "a.raf", _raf()
     for name, content in _pictures():
-        yield "picture", {"a.png": "png", "b.png": "png"}.get(name, "tiff" if name.endswith("tif") else ""), name, content
+        yield (
+            "picture",
+            {"a.png": "png", "b.png": "png"}.get(name, "tiff" if name.endswith("tif") else ""),
+            name,
+            content,
+        )
     yield from _networks(folder / "made")
     yield from _texts(folder / "made")
 
@@ -223,9 +228,19 @@ def _texts(folder: Path) -> Iterator[tuple[str, str, str, bytes]]:
     simulated.photographs(folder, 1)
     simulated.simulate(folder, folder / "set", "--scenes", 1, "--darks", 1)
     yield "manifest", "json", "dataset.json", (folder / "set" / "dataset.json").read_bytes()
-    yield "settings", "json", "a.json", json.dumps({"ratio": 20, "weights": "default", "denoiser": asdict(TINY)}).encode()
+    yield (
+        "settings",
+        "json",
+        "a.json",
+        json.dumps({"ratio": 20, "weights": "default", "denoiser": asdict(TINY)}).encode(),
+    )
     yield "settings", "", "a.toml", b'ratio = 20\nweights = "default"\n[optimizer]\nlr = 1e-3\nbetas = [0.9, 0.99]\n'
-    yield "statement", "", "MANIFEST.tsv", b"file\tlicence\tprocessing\nphoto/*.jpg *.png\tCC0-1.0\tbox 2\na.png\tMIT\t\n"
+    yield (
+        "statement",
+        "",
+        "MANIFEST.tsv",
+        b"file\tlicence\tprocessing\nphoto/*.jpg *.png\tCC0-1.0\tbox 2\na.png\tMIT\t\n",
+    )
     lines = [{"kind": "training", "iteration": n, "loss": 0.5 / n, "rate": 1e-3} for n in range(1, 4)]
     yield "log", "", "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode()
     light = np.linspace(0.01, 1, 3 * 16 * 24, dtype=np.float32).reshape(3, 16, 24)

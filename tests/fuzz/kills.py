@@ -23,23 +23,21 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
 
 from exposurediffusion.cli.main import COMMANDS, main
 from exposurediffusion.pictures.prepared import read_pictures
 from exposurediffusion.raw.read import read_raw
-from exposurediffusion.simulation.scenes import read_manifest
 from exposurediffusion.weights.file import load
 from tests import simulated
-from tests.frames import tiny_model
 from tests.fuzz import corpus
 from tests.fuzz.targets import Outcome, read
-from tests.tiny import TINY
 
 _TRAIN = "--preset default --iterations 12 --batch 2 --patch 16 --validation-patch 16 --workers 0 --no-tensorboard"
 _TRAIN += " --checkpoint-minutes 0 --denoiser.options.widths 2 2 3 3 4"
 LINES = {
     "enhance": "enhance raws -o out --weights weights.safetensors --ratio 20 --before-after --sidecar",
-    "simulate": "simulate --images pictures -o out --size 64 --scenes 2 --split test --darks 1 --workers 0",
+    "simulate": "simulate --images pictures -o out --size 64 --scenes 2 --split test --darks 1 --workers 1",
     "prepare": "prepare pictures -o out/p.safetensors --downscale 1",
     "train": f"train --data pictures -o out {_TRAIN}",
     "evaluate": "evaluate --root set --weights weights.safetensors -o out --device cpu",
@@ -53,7 +51,8 @@ def prepare(folder: Path) -> None:
         Path(name).mkdir()
     for name in "abc":
         corpus.dark(Path("raws", f"{name}.dng"))
-    simulated.photographs(Path("pictures"), 3)
+    for path in simulated.photographs(Path("pictures"), 3).iterdir():
+        Image.open(path).resize((300, 300)).save(path)
     simulated.tiny_weights(Path("weights.safetensors"))
     simulated.simulate(Path("pictures"), Path("set"), "--scenes", 2, "--split", "test")
     for name in COMMANDS:
@@ -125,6 +124,7 @@ def command(kills: int, seed: int, end: float) -> int:
     for name in LINES:
         shutil.rmtree("out", ignore_errors=True)
         lasts[name] = run(name, None)[1]
+        assert list(Path("out").iterdir()), Path("said").read_text()
     while sum(counts.values()) < kills and time.monotonic() < end:
         name = list(LINES)[sum(counts.values()) % len(LINES)]
         if random.random() < 0.5:  # else it goes on, once more, with what is there
@@ -141,12 +141,13 @@ def command(kills: int, seed: int, end: float) -> int:
         faults += bool(wrong)
         for line in wrong:
             print(f"{name}: {line}", flush=True)
-    print(f"seed {seed}: {sum(counts.values())} kills ({', '.join(f'{n} {c}' for n, c in counts.items())}); {faults} faults")
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    print(f"seed {seed}: {sum(counts.values())} kills ({each}); {faults} faults")
     return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.kills", description="Kill commands, and look after them.")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.kills", description="Kill commands, and count faults.")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60.0)

@@ -140,7 +140,9 @@ def all_told() -> int:
     lost = [error for error in _untold if not isinstance(error, BrokenPipeError)]
     _untold.clear()
     if lost:
-        complain(f"the report cannot be written to standard output ({lost[0].strerror}); the results that were made stay")
+        complain(
+            f"the report cannot be written to standard output ({lost[0].strerror}); the results that were made stay"
+        )
     return 1 if lost else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
