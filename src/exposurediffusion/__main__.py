@@ -7,6 +7,7 @@ import sys
 
 def main() -> int:
     """Run the command `expose`. Ctrl-C while it is being imported, which takes seconds, ends it without a word."""
+    _open_standard_streams()
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not of a job in the background
     if heeded:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # an exception may get lost among imports
@@ -21,6 +22,16 @@ def main() -> int:
     finally:
         if heeded:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left but to end
+
+
+def _open_standard_streams() -> None:
+    """Where standard streams are closed, have the null device: else the next file that is opened is one of them."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,7 +95,7 @@ class Summary:
         """A result, as a line for people (None: they get a table) and fields for a machine."""
         self._entries.append(fields)
         if line is not None and not self.as_json:
-            print(line, flush=True)
+            tell(line)
 
     def keep(self, output: Path, **fields: Any) -> None:
         """A result that was there already: it counts as done."""
@@ -113,15 +113,44 @@ class Summary:
     def finish(self) -> int:
         """Print what is due; the exit code."""
         if self.as_json:
-            print(json.dumps({"results": self._entries, "failed": self.failed}, indent=1))
+            tell(json.dumps({"results": self._entries, "failed": self.failed}, indent=1))
         elif (self.kept or self.failed) and len(self._entries) > 1:
-            print(f"{len(self._entries) - self.kept - self.failed} done, {self.kept} kept, {self.failed} failed")
+            tell(f"{len(self._entries) - self.kept - self.failed} done, {self.kept} kept, {self.failed} failed")
         return 1 if self.failed else 0
+
+
+_untold: list[OSError] = []
+"""Why stdout cannot be written."""
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """A line on stdout, at once. What it tells of is done even where it cannot be written: `all_told` says so."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        _untold.append(error)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it is open to the end
+
+
+def all_told() -> int:
+    """Write out what stdout still holds; 1, and a line on stderr, if a part of it could not be written, else 0.
+
+    That nobody reads on, as of `| head`, is no error.
+    """
+    tell("", end="")
+    lost = [error for error in _untold if not isinstance(error, BrokenPipeError)]
+    _untold.clear()
+    if lost:
+        complain(
+            f"the report cannot be written to standard output ({lost[0].strerror}); the results that were made stay"
+        )
+    return 1 if lost else 0
 
 
 def complain(text: str) -> None:
     """An error for people, on stderr."""
-    _messages.print(f"expose: {text}", markup=False)
+    with suppress(OSError):  # a full disk there is no failure of what is done
+        _messages.print(f"expose: {text}", markup=False)
 
 
 def is_main() -> bool:
@@ -132,7 +161,8 @@ def is_main() -> bool:
 def note(text: str) -> None:
     """A message for people, on stderr; of several processes one says it."""
     if is_main():
-        _notes.print(text, markup=False)
+        with suppress(OSError):
+            _notes.print(text, markup=False)
 
 
 def hush(quiet: bool) -> None:

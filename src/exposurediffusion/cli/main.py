@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exposurediffusion.cli.arguments import as_words, parse, settings, take
-from exposurediffusion.cli.console import INTERRUPTED, UsageError, complain, hush
+from exposurediffusion.cli.console import INTERRUPTED, UsageError, all_told, complain, hush
 from exposurediffusion.files.made import MadeOtherwise
 from exposurediffusion.photographs.failures import reason
 from exposurediffusion.physics.ranges import OutOfRange
@@ -49,9 +49,14 @@ def command(name: str, arguments: list[str]) -> Callable[..., int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run `expose`.
 
-    The exit code: 0 all done or kept, 1 an input failed (the others are done), 2 wrong usage, 130 Ctrl-C.
+    The exit code: 0 all done or kept, 1 an input failed (the others are done) or the report on stdout could not be
+    written, 2 wrong usage, 130 Ctrl-C.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    return max(code, all_told())
+
+
+def _run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -145,5 +145,6 @@ class Enhancer:
 def failure(error: BaseException, job: Job) -> str:
     """What went wrong with a job, which is named."""
     text = reason(error)
-    named = any(str(path) in text for path in (job.source, job.target, job.target.parent))
+    places = {str(path) for path in (job.source, job.target, job.target.parent)} - {"."}  # any text may hold that
+    named = any(place in text for place in places)
     return text if named else f"{job.source}: {text}"

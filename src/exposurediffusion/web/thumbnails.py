@@ -41,7 +41,10 @@ def _embedded(path: Path) -> Image.Image | None:
         answer = decode("embedded_picture", os.path.abspath(path), 2 * LONGEST)
     except (DecodingError, MemoryError):
         return None
-    picture, turned = Image.fromarray(answer.arrays[0]), int(answer.value)
+    pixels, turned = answer.arrays[0], int(answer.value)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # what LibRaw gives of a damaged one
+        return None
+    picture = Image.fromarray(pixels)
     picture.thumbnail((LONGEST, LONGEST))
     return Image.fromarray(upright(np.asarray(picture), turned))
 
