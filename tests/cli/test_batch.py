@@ -178,7 +178,7 @@ def test_other_contents_under_the_same_name_are_other_options(batch, album, tmp_
     assert "dark" in refused(batch, *words)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_on_this_machine_it_makes_what_enhance_makes(album, tiny_weights, tmp_path):
     (album / "bad.dng").write_text("x")
     common = ["--recursive", "--ratio", "50", "--format", "tiff", "--weights", str(tiny_weights)]

@@ -75,7 +75,7 @@ def test_a_window_keeps_colour_and_black_of_its_sites(cfa: CFA, top: int, left: 
         ("RGGB", (512.0,), 16383, "RGGB needs 4 black levels, got 1"),
         ("XTRANS", BLACKS, 16383, "XTRANS needs 36 black levels, got 4"),
         ("RGGB", BLACKS, 540, "white level 540 is not above the black level 540"),
-        ("RGGB", BLACKS, float("nan"), "white level nan"),
+        ("RGGB", BLACKS, float("nan"), "nan are not all numbers"),
     ],
 )
 def test_impossible_sensors_are_refused(cfa: str, black: tuple[float, ...], white: float, message: str) -> None:

@@ -125,8 +125,7 @@ def simulate(
     names = [path.relative_to(images).as_posix() for path in pictures]
     planned = plan_scenes(setup, names, len(names) if scenes == "auto" else scenes)
     summary = Summary(json)
-    with alone_in(output):
-        _make(setup, planned, workers, overwrite, summary)
+    _make(setup, planned, workers, overwrite, summary)
     return summary.finish()
 
 
@@ -165,16 +164,16 @@ def _make(setup: Setup, planned: list[Scene], workers: int, overwrite: bool, sum
     _check_space(setup, sum(len(scene.shots) for scenes in jobs.values() for scene in scenes))
     for name, facts in listed.items():
         facts["files"] = known.get(name, {}).get("files", {}) | facts["files"]
-    _write_manifest(setup.output, known | listed)
     failed: dict[str, str] = {}
-    with progress("simulating", sum(map(len, jobs.values()))) as tick:
+    with alone_in(setup.output), progress("simulating", sum(map(len, jobs.values()))) as tick:
+        _write_manifest(setup.output, known | listed)
         for outcome in _rendered(setup, jobs, workers):
             failed |= {name: error for name, error in outcome.items() if error}
             tick(len(outcome))
-    for name in failed:
-        files = {path: facts for path, facts in listed[name]["files"].items() if (setup.output / path).exists()}
-        listed[name] = {**listed[name], "files": files}
-    _write_manifest(setup.output, {name: facts for name, facts in (known | listed).items() if facts["files"]})
+        for name in failed:
+            files = {path: facts for path, facts in listed[name]["files"].items() if (setup.output / path).exists()}
+            listed[name] = {**listed[name], "files": files}
+        _write_manifest(setup.output, {name: facts for name, facts in (known | listed).items() if facts["files"]})
     for error, count in Counter(failed.values()).items():
         summary.fail(error, scenes=count)
     made = sum(len(scene.shots) for scenes in jobs.values() for scene in scenes if scene.name not in failed)

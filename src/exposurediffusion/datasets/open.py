@@ -17,7 +17,7 @@ from exposurediffusion.datasets.pairs import TABLE, pairs
 from exposurediffusion.datasets.samples import FramePair, PairDataset, RawDataset
 from exposurediffusion.datasets.sid import Subset, is_sid_name, sid, sid_references
 from exposurediffusion.decoding.megapixels import MAX_MEGAPIXELS, RANGE
-from exposurediffusion.physics.ranges import check
+from exposurediffusion.physics.ranges import OutOfRange
 from exposurediffusion.pictures.prepared import in_memory, read_pictures
 from exposurediffusion.pictures.splits import Split, choose
 from exposurediffusion.pictures.views import CleanViews
@@ -83,7 +83,9 @@ class DatasetOptions:
     max_megapixels: float = MAX_MEGAPIXELS
 
     def __post_init__(self) -> None:
-        check(self, max_megapixels=RANGE)
+        low, high = RANGE
+        if not low <= self.max_megapixels <= high:
+            raise OutOfRange(f"max_megapixels is a number from {low:g} to {high:g}, got {self.max_megapixels:g}")
 
 
 def open_dataset(
