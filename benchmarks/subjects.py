@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -78,7 +79,12 @@ class Pipeline:
 
 def flat_field(ratio: float, iso: float, seed: int) -> Shot:
     """An evenly lit grey field by the calibrated camera, full noise and colour bias."""
-    light = torch.tensor(FLAT)[:, None, None].expand(4, FLAT_SIDE, FLAT_SIDE).contiguous()
+    return lit_field(FLAT, FLAT_SIDE, ratio, iso, seed)
+
+
+def lit_field(levels: Sequence[float], side: int, ratio: float, iso: float, seed: int) -> Shot:
+    """An evenly lit field of these levels of the four planes, at most white."""
+    light = torch.tensor(levels).clamp(max=1)[:, None, None].expand(4, side, side).contiguous()
     return _shot(light, (2.0, 1.6), ratio, iso, seed)
 
 
