@@ -49,8 +49,8 @@ def mutate(content: bytes, form: str, random: Random) -> bytes:
         change = FORMS[form] if form and random.random() < 0.7 else damage
         try:
             content = change(content, random)
-        except (ValueError, LookupError, struct.error, zipfile.BadZipFile, RecursionError):  # damaged already
-            content = damage(content, random)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zipfile.BadZipFile):
+            content = damage(content, random)  # it is damaged already
     return content
 
 
