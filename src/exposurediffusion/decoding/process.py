@@ -60,6 +60,7 @@ class _Process:
         self.child: subprocess.Popen[bytes] | None = None
 
     def ask(self, name: str, arguments: Sequence[Any], arrays: Sequence[np.ndarray]) -> Answer:
+        """See `decode`; a process that fell silent is ended, and the next question begins another."""
         with self.lock:
             child = self._running()
             overdue = threading.Event()
