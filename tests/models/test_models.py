@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,7 @@ CONFIGS = {
 }
 SMALL = {
     "unet": DenoiserConfig("unet", {"width": 4, "depth": 2}, origin=True, noise_map=True),
+    "bilinear": DenoiserConfig("unet", {"width": 4, "depth": 2, "upsampling": "bilinear"}, noise_map=True),
     "nafnet": DenoiserConfig("nafnet", {"width": 4, "encoders": (1, 1), "decoders": (1, 1)}, origin=True),
     "resunet": DenoiserConfig("resunet", {"widths": (4, 6), "encoders": (1, 1), "decoders": (1,)}, domain="stabilised"),
 }
@@ -41,15 +44,18 @@ def test_parameters_are_as_many_as_published(name: str, count: int) -> None:
     assert sum(p.numel() for p in model.parameters()) == count
 
 
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_a_tile_with_its_halo_equals_the_whole_for_the_unet(depth: int, generator: torch.Generator) -> None:
-    network = randomised(UNet(3, 5, width=4, depth=depth))
-    image = torch.rand(1, 3, 320, 320, generator=generator)
-    whole = network(image)[..., 144:176, 144:176]
+def test_a_tile_with_its_halo_equals_the_whole_for_the_unet(
+    depth: int, upsampling: Literal["transposed", "bilinear"], generator: torch.Generator
+) -> None:
+    network = randomised(UNet(3, 5, width=4, depth=depth, upsampling=upsampling))
+    image = torch.rand(1, 3, 384, 384, generator=generator)
+    whole = network(image)[..., 176:208, 176:208]
 
     def tile(halo: int) -> Tensor:
         halo = -(-halo // network.multiple) * network.multiple
-        return network(image[..., 144 - halo : 176 + halo, 144 - halo : 176 + halo])[
+        return network(image[..., 176 - halo : 208 + halo, 176 - halo : 208 + halo])[
             ..., halo : halo + 32, halo : halo + 32
         ]
 

@@ -219,7 +219,9 @@ def auto_ratio(frame: RawFrame) -> float:
     low, high = RATIO_RANGE[0], AUTO_RATIO_MAX
     for _ in range(30):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if float((values * middle).clamp(max=1).mean()) < KEY else (low, middle)
+        low, high = (
+            (middle, high) if float((values * middle).clamp(max=1).mean(dtype=torch.float64)) < KEY else (low, middle)
+        )
     return round((low * high) ** 0.5, 3)
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exposurediffusion.models.pointwise import PointwiseConv
+
 
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each pixel, with an affine map per channel."""
@@ -83,14 +85,14 @@ class NAFBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
-        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv1 = PointwiseConv(channels, 2 * channels)
         self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
         self.pool = GlobalPool()
-        self.attention = nn.Conv2d(channels, channels, 1)
-        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.attention = PointwiseConv(channels, channels)
+        self.conv3 = PointwiseConv(channels, channels)
         self.norm2 = ChannelNorm(channels)
-        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
-        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = PointwiseConv(channels, 2 * channels)
+        self.conv5 = PointwiseConv(channels, channels)
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
@@ -129,7 +131,7 @@ class NAFNet(nn.Module):
         self.encoders = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, encoders, strict=False))
         self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
         self.middle = _blocks(widths[-1], middle)
-        self.ups = nn.ModuleList(nn.Conv2d(w, 2 * w, 1, bias=False) for w in reversed(widths[1:]))
+        self.ups = nn.ModuleList(PointwiseConv(w, 2 * w, bias=False) for w in reversed(widths[1:]))
         self.decoders = nn.ModuleList(_blocks(w, n) for w, n in zip(reversed(widths[:-1]), decoders, strict=True))
         self.ending = nn.Conv2d(width, out_channels, 3, padding=1)
         self.multiple = 2 ** len(encoders)

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exposurediffusion.models.pointwise import PointwiseConv
+
 
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))`, 3x3."""
@@ -60,7 +62,7 @@ class ResUNet(nn.Module):
         self.intro = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=bias)
         self.encoders = nn.ModuleList(_blocks(w, n, bias) for w, n in zip(widths, encoders, strict=True))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=bias) for a, b in finer)
-        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1, bias=bias) for a, b in finer)
+        self.ups = nn.ModuleList(PointwiseConv(b, a, bias) for a, b in finer)
         self.decoders = nn.ModuleList(_blocks(w, n, bias) for w, n in zip(widths[:-1], decoders, strict=True))
         self.ending = nn.Conv2d(widths[0], out_channels, 3, padding=1, bias=bias)
         self.multiple = 2 ** len(self.downs)

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exposurediffusion.models.pointwise import PointwiseConv
+
 
 class ConvPair(nn.Module):
     """Two 3x3 convolutions, each with LeakyReLU(0.2)."""
@@ -28,7 +30,7 @@ def _transposed(in_channels: int, out_channels: int) -> nn.Module:
 
 
 def _bilinear(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
+    return nn.Sequential(PointwiseConv(in_channels, out_channels), nn.Upsample(scale_factor=2, mode="bilinear"))
 
 
 UPSAMPLINGS = {"transposed": _transposed, "bilinear": _bilinear}
@@ -60,7 +62,7 @@ class UNet(nn.Module):
         self.encoders = nn.ModuleList(ConvPair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True))
         self.ups = nn.ModuleList(UPSAMPLINGS[upsampling](2 * w, w) for w in reversed(widths[:-1]))
         self.decoders = nn.ModuleList(ConvPair(2 * w, w) for w in reversed(widths[:-1]))
-        self.head = nn.Conv2d(width, out_channels, 1)
+        self.head = PointwiseConv(width, out_channels)
         self.multiple = 2**depth
         # What reaches a pixel beside an edge that lies on a multiple: two 3x3 convolutions per level, down and up, and
         # one coarse pixel of each interpolation.

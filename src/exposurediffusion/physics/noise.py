@@ -251,7 +251,7 @@ def noise_level(
     which what is above white counts as white, and what is below black as it is: noise around black is no light.
     """
     scale = ratio / noise.saturation
-    signal = capture.clamp(max=1).mean(dim=(1, 2, 3)).clamp(min=0)
+    signal = capture.clamp(max=1).mean(dim=(1, 2, 3), dtype=torch.float64).clamp(min=0).to(capture.dtype)
     return torch.sqrt(noise.gain * scale * signal + noise.read_variance * scale**2)
 
 
