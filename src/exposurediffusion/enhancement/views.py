@@ -23,7 +23,7 @@ from exposurediffusion.weights.file import TrainedDenoiser
 
 GRID = 64
 """Packed pixels: parts begin on multiples of this, so that what works in cells sees the cells of the whole."""
-CONTEXT = 96
+CONTEXT = 128
 """Packed pixels around a part that are enhanced with it, for what looks further than a network."""
 
 

@@ -194,20 +194,22 @@ def _others(rows: Mapping[str, Preset]) -> dict[str, Preset]:
 
 EMBEDDED = Preset(
     Recipe(
-        iterations=48_000,
-        batch=8,
-        patch=64,
+        iterations=20_000,
+        batch=4,
+        patch=96,
         capture=CaptureRecipe(
             noise="eld+bias", gain_range=None, ratio=(1.5, 300.0), ratio_law="mixed", clip=False, uncertainty=0.1
         ),
-        objective=ObjectiveRecipe(steps=2, branch=0.5, balance=0.02),
-        optimizer=OptimizerRecipe(lr=4e-4, law="cosine", final=1e-6, warmup=500, clip_norm=1.0, ema=0.9995),
-        prelude=Prelude(38 / 48, 5e-4),
-        denoiser=DenoiserConfig("unet", {"width": 16, "depth": 4}, origin=True, noise_map=True),
+        objective=ObjectiveRecipe(steps=1, branch=0.5, balance=0.02, curve=0.25, averages=0.25),
+        optimizer=OptimizerRecipe(lr=2e-4, law="cosine", final=1e-6, warmup=200, clip_norm=1.0, ema=0.999),
+        prelude=Prelude(0.6, 2e-4),
+        denoiser=DenoiserConfig(
+            "unet", {"width": 16, "depth": 4, "upsampling": "bilinear"}, origin=True, noise_map=True
+        ),
         sampling=Sampling(steps=1, schedule="paper", transition="markov", increment="mean", clamp=(-4.0, 2.0)),
         seed=1,
     ),
-    "the weights inside the package: any camera, ratios from 1.5 to 300",
+    "the weights inside the package, their last stage: any camera, ratios from 1.5 to 300",
 )
 
 
