@@ -7,7 +7,8 @@ from exposurediffusion.enhancement.tiles import TiledDenoiser, split
 from exposurediffusion.models.denoiser import DenoiserConfig, ExposureDenoiser
 from exposurediffusion.models.xtrans import GROUPS, BayerOnXTrans
 from exposurediffusion.physics.conditions import Conditions
-from exposurediffusion.weights.file import ModelCard, TrainedDenoiser
+from exposurediffusion.weights.file import ModelCard, TrainedDenoiser, load
+from tests.enhancement.conftest import LEAST_SIDE
 
 UNET = DenoiserConfig("unet", {"width": 4, "depth": 2}, origin=True, noise_map=True)
 NAFNET = DenoiserConfig("nafnet", {"width": 8}, origin=True, noise_map=True)
@@ -59,6 +60,26 @@ def test_without_a_halo_tiles_would_show(config):
     whole = TiledDenoiser(model, conditions(state), side=10_000)(state, torch.ones(1))
     tiled = TiledDenoiser(model, conditions(state), side=32)(state, torch.ones(1))
     assert float((tiled - whole).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("side", [16, 64, 250])
+def test_no_tile_is_smaller_than_the_kernels_want(side, least_side):
+    least_side(LEAST_SIDE)
+    for tile in split((700, 200), side, 16, 16):
+        rows, columns = tile.outer
+        assert rows.stop - rows.start >= LEAST_SIDE
+        assert (columns.start, columns.stop) == (0, 200)
+        assert rows.start % 16 == 0
+
+
+def test_tiles_change_no_bit(generator, least_side):
+    """Where libraries choose kernels as on the processors that this was measured on; else rounding alone."""
+    least_side(LEAST_SIDE)
+    model, state = load("default"), torch.rand(1, 4, 288, 320, generator=generator)
+    whole, tiled = (TiledDenoiser(model, conditions(state), side)(state, torch.ones(1)) for side in (10_000, 160))
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        assert torch.equal(tiled, whole)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
 
 
 def test_only_wanted_tiles_are_computed():

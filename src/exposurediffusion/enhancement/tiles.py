@@ -25,6 +25,7 @@ from exposurediffusion.physics.conditions import Conditions
 Network = ExposureDenoiser | Compiled | BayerOnXTrans | CustomDenoiser
 
 AUTO_AREA = 1_700_000  # packed pixels of a tile with its halo: about half a gigabyte in a network of width 16
+LEAST_SIDE = 256  # packed pixels of a tile: for smaller images libraries choose kernels with other last digits
 PROBES, PROBE_SIDE = 9, 256  # what a pooling network sees of a frame that is larger than its probes
 
 
@@ -60,14 +61,16 @@ def split(shape: tuple[int, int], side: int | None, halo: int, multiple: int) ->
         step = ceil(size / count / multiple) * multiple
         axes.append([slice(start, min(size, start + step)) for start in range(0, size, step)])
     return [
-        Tile((rows, columns), (_grow(rows, shape[0], halo), _grow(columns, shape[1], halo)))
+        Tile((rows, columns), (_grow(rows, shape[0], halo, multiple), _grow(columns, shape[1], halo, multiple)))
         for rows in axes[0]
         for columns in axes[1]
     ]
 
 
-def _grow(inner: slice, size: int, halo: int) -> slice:
-    return slice(max(0, inner.start - halo), min(size, inner.stop + halo))
+def _grow(inner: slice, size: int, halo: int, multiple: int) -> slice:
+    start, stop = max(0, inner.start - halo), min(size, inner.stop + halo)
+    least = max(0, stop - LEAST_SIDE) // multiple * multiple
+    return slice(min(start, least), min(size, max(stop, start + LEAST_SIDE)))
 
 
 def _auto_counts(shape: tuple[int, int], halo: int) -> tuple[int, int]:
