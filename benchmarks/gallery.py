@@ -53,7 +53,7 @@ exposure that would have been right. All are developed alike (`tone="linear"`), 
 **They are simulated.** The light is that of a finished photograph or a panorama; the sensor has the measured noise of
 the camera: photons, read noise with its tails, rows, rounding, and an error of the black level of which the file
 tells nothing. Lenses, movement and a camera's own processing are not in it. Each has one seed; none was
-drawn again for a better picture. A scene that the weights were trained on would be marked.
+drawn again for a better picture. A scene that the weights were trained on is marked.
 PSNR and SSIM are of the raw planes of the whole frame, brightness corrected once
 (`final`, [as everywhere](evaluation.md#one-protocol)); the first number is the capture's, the second the result's.
 

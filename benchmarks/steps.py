@@ -49,6 +49,8 @@ def main(
     seed: int = 0,
     threads: int | None = None,
     figures: Path | None = None,
+    levels: tuple[float, ...] = (),
+    counts: tuple[int, ...] = (),
     output: Path = Path("runs/steps"),
     write: bool = False,
 ) -> None:
@@ -64,6 +66,8 @@ def main(
         seed: of everything drawn.
         threads: of PyTorch; None: its own choice.
         figures: a steps.json of before: fit and evaluate again, measure nothing.
+        levels: noise levels of a rule of one's own, which is evaluated and stored instead of the fitted one.
+        counts: its T below the first, between each two, and above the last.
         output: folder.
         write: store the rule in the header of the weights.
     """
@@ -80,15 +84,17 @@ def main(
     halves = [half(rows, about["pictures"][n::2]) for n in (0, 1)]
     rule = fit_rule(halves[0], tolerance)
     print(f"fitted on {len(halves[0].levels)} captures: {rule}")
+    if counts:
+        rule = StepRule(levels, counts)
     found: dict[str, Any] = {"rule": asdict(rule)}
     for name, part in zip(("fitted on", "evaluated on"), halves, strict=True):
         found[name] = report(name, rule, part)
     other = fit_rule(halves[1], tolerance)
     print(f"with the halves exchanged: {other}")
     found["exchanged"] = {"rule": asdict(other), "evaluated on": report("evaluated on", other, halves[0])}
-    plot_steps(output / "steps.png", rule, evaluate_rule(rule, halves[1])[1])
     content = {**about, **found, "captures": rows}
     (output / "steps.json").write_text(json.dumps(content, indent=1) + "\n")
+    plot_steps(output / "steps.png", rule, evaluate_rule(rule, halves[1])[1])
     if write:
         store(weights, rule)
 
@@ -142,10 +148,6 @@ def store(weights: str, rule: StepRule) -> None:
     print(f"{path}: {rule}")
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
-
-
 def plot_steps(path: Path, rule: StepRule, rows: Sequence[RuleRow]) -> None:
     """Loss against T = 2 and network evaluations, of each fixed T and of the rule, against the noise level.
 
@@ -181,3 +183,7 @@ def plot_steps(path: Path, rule: StepRule, rows: Sequence[RuleRow]) -> None:
         right.set_yticks([count + 1 for count in rows[0].fixed])
         right.set(ylabel="network evaluations", ylim=(0, max(rows[0].fixed) + 1.5))
         legend_below([left], 5)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

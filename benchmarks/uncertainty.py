@@ -160,10 +160,6 @@ def summary(steps: int, setting: str, chosen: list[Maps]) -> tuple[dict[str, Any
     return row, calibration
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
-
-
 def plot_calibration(path: Path, calibrations: Mapping[str, Calibration]) -> None:
     """Root mean square error against spread, a curve for each calibration; on the diagonal a spread is the error.
 
@@ -184,3 +180,7 @@ def plot_calibration(path: Path, calibrations: Mapping[str, Calibration]) -> Non
         panel.plot(ends, ends, color=GREY, linestyle="--", label="error = spread")
         panel.set(xscale="log", yscale="log", xlabel="spread of the samples, 1 = white", ylabel="rms error, 1 = white")
         legend_below([panel], 2)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -113,7 +113,7 @@ def test_colours_are_those_of_enhance(packages: dict[str, bytes], name: str) -> 
     difference = (found * RATIO - ours)[32:-32, 32:-32]
     assert float(difference.abs().mean()) < 6e-3  # tiles see less than the whole, and are blended
     for i, j in np.ndindex(2, 2):
-        assert abs(float(difference[i::2, j::2].mean())) < 2e-3
+        assert abs(float(difference[i::2, j::2].mean())) < 8e-3  # a tile of 128 is all border
     mutant = (found.roll(1, 1) * RATIO - ours)[32:-32, 32:-32]  # colours in each other's place
     assert float(mutant.abs().mean()) > 2e-2
 

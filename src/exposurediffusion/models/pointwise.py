@@ -26,4 +26,6 @@ class PointwiseConv(nn.Conv2d):
         """Same size, other channels."""
         if torch.onnx.is_in_onnx_export():  # other engines know convolutions best
             return super().forward(input)
-        return F.linear(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        last = input.permute(0, 2, 3, 1)
+        pixels = F.linear(last.flatten(0, 2), self.weight[:, :, 0, 0], self.bias)
+        return pixels.unflatten(0, last.shape[:3]).permute(0, 3, 1, 2)
