@@ -84,7 +84,7 @@ def main(
     halves = [half(rows, about["pictures"][n::2]) for n in (0, 1)]
     rule = fit_rule(halves[0], tolerance)
     print(f"fitted on {len(halves[0].levels)} captures: {rule}")
-    if counts:
+    if levels or counts:
         rule = StepRule(levels, counts)
     found: dict[str, Any] = {"rule": asdict(rule)}
     for name, part in zip(("fitted on", "evaluated on"), halves, strict=True):

@@ -63,6 +63,11 @@ def test_a_tile_with_its_halo_equals_the_whole_for_the_unet(
     assert (tile(network.multiple) - whole).abs().max() > 1e-3  # twin: too small a halo
 
 
+def test_an_unknown_upsampling_is_refused_by_the_names_of_the_others() -> None:
+    with pytest.raises((TypeError, ValueError), match=r"upsampling.*nearest"):  # TypeError: while types are checked
+        UNet(3, 5, upsampling="nearest")  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("levels", [(), (1,), (1, 2)])
 def test_a_tile_with_its_halo_equals_the_whole_for_nafnet_with_held_pooling(
     levels: tuple[int, ...], generator: torch.Generator

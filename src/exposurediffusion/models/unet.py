@@ -58,6 +58,8 @@ class UNet(nn.Module):
         upsampling: Literal["transposed", "bilinear"] = "transposed",
     ) -> None:
         super().__init__()
+        if upsampling not in UPSAMPLINGS:
+            raise ValueError(f"upsampling is {' or '.join(UPSAMPLINGS)}, not {upsampling!r}")
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoders = nn.ModuleList(ConvPair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True))
         self.ups = nn.ModuleList(UPSAMPLINGS[upsampling](2 * w, w) for w in reversed(widths[:-1]))
